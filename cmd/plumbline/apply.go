@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	goio "io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plumbline-dev/plumbline/reconciler"
+	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+)
+
+func applyCommand(io streams) *cobra.Command {
+	var repo repository
+	var cluster clusterFlags
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Apply a repository once, and wait until it is Ready",
+		Args:  cobra.NoArgs,
+		Long: `Takes the stacks of a working tree down the same road as the daemon would: in
+the order of their dependencies, with the same checks and the same limits on
+deleting. Ends when every stack is Ready, or can't become so by itself.
+
+Exit codes: 0 all is Ready, 1 an error, or a stack that isn't Ready.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			return applyOnce(ctx, io, repo, cluster.ClusterConfig)
+		},
+	}
+	repo.add(cmd)
+	cluster.add(cmd)
+	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "how long to wait")
+	return cmd
+}
+
+func applyOnce(ctx context.Context, io streams, repo repository, cluster reconciler.ClusterConfig) error {
+	source, err := repo.sourceConfig()
+	if err != nil {
+		return err
+	}
+	snapshot, err := repo.snapshot()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	config := reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster, StateDir: os.TempDir()}
+	loop, err := wire(ctx, config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	loop.Pipeline.Fetch = func(context.Context, fetch.Source) (fetch.Snapshot, error) { return snapshot, nil }
+	loop.Last = func(fetch.Source) (fetch.Snapshot, error) { return fetch.Snapshot{}, fetch.ErrNoSnapshot }
+	if len(repo.only) > 0 {
+		loop.Only = repo.wanted
+	}
+	said := make(chan struct{}, 1)
+	loop.Said = func() {
+		select {
+		case said <- struct{}{}:
+		default:
+		}
+	}
+	if err := loop.Cluster.Install(ctx); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- loop.Run(ctx) }()
+	err = untilSettled(ctx, io, loop, said, ended)
+	cancel()
+	return err
+}
+
+// untilSettled tells what happens to each stack, until nothing more will.
+func untilSettled(ctx context.Context, io streams, loop *reconciler.Loop, said <-chan struct{}, ended <-chan error) error {
+	shown := map[string]string{}
+	for {
+		select {
+		case err := <-ended:
+			return errors.Join(errors.New("ended before all was settled"), err, ctx.Err())
+		case <-ctx.Done():
+			return fmt.Errorf("not Ready in time: %w", ctx.Err())
+		case <-said:
+		}
+		list, settled := loop.Summaries()
+		for _, s := range list {
+			if shown[s.Name] != s.Reason && s.Reason != "" {
+				shown[s.Name] = s.Reason
+				fmt.Fprintf(io.err, "%s: %s: %s\n", s.Name, s.Reason, s.Message)
+			}
+		}
+		if settled && loop.Written() {
+			return settledTable(io.out, list)
+		}
+	}
+}
+
+func settledTable(w goio.Writer, list []reconciler.Summary) error {
+	bad := 0
+	err := output("table").print(w, nil, func(w goio.Writer) {
+		row(w, "STACK", "READY", "REASON", "OBJECTS")
+		for _, s := range list {
+			if !s.Ready && s.Reason != "Suspended" {
+				bad++
+			}
+			row(w, s.Name, fmt.Sprint(s.Ready), s.Reason, s.Objects)
+		}
+	})
+	if err == nil && bad > 0 {
+		err = fmt.Errorf("%d of %d stacks are not Ready", bad, len(list))
+	}
+	return err
+}

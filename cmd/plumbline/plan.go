@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plumbline-dev/plumbline/reconciler"
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/render"
+)
+
+func planCommand(io streams) *cobra.Command {
+	var repo repository
+	var cluster clusterFlags
+	var against string
+	var format output
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Show what applying a repository would change",
+		Args:  cobra.NoArgs,
+		Example: `  plumbline plan --path ~/home-ops                        # against the current cluster
+  plumbline plan --path ~/home-ops --against ../main      # against another working tree: no cluster needed`,
+		Long: `Renders the stacks of a working tree and shows, object by object and field by
+field, what would change. Against a cluster, the API server itself is asked, by
+dry-runs; nothing is changed. Needs no daemon.
+
+Exit codes: 0 nothing would change, 1 an error, 2 there are differences.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			plans, err := planAgainst(cmd.Context(), repo, cluster.ClusterConfig, against)
+			if plans == nil && err != nil {
+				return err
+			}
+			return printPlans(io, format, plans, err)
+		},
+	}
+	repo.add(cmd)
+	cluster.add(cmd)
+	cmd.Flags().StringVar(&against, "against", "cluster", `what to compare with: "cluster", or a directory`)
+	cmd.Flags().StringVarP((*string)(&format), "output", "o", "table", "table, json or yaml")
+	return cmd
+}
+
+func planAgainst(ctx context.Context, repo repository, cluster reconciler.ClusterConfig, against string) ([]apply.Plan, error) {
+	if against != "cluster" {
+		return planTrees(ctx, repo, against)
+	}
+	source, err := repo.sourceConfig()
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := repo.snapshot()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	loop, err := wire(ctx, reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster, StateDir: os.TempDir()}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	if len(repo.only) > 0 {
+		loop.Only = repo.wanted
+	}
+	return loop.Preview(ctx, snapshot)
+}
+
+// planTrees compares the renders of two working trees.
+func planTrees(ctx context.Context, repo repository, against string) ([]apply.Plan, error) {
+	other := repo
+	other.path = against
+	if other.source == "" {
+		source, err := repo.sourceConfig()
+		if err != nil {
+			return nil, err
+		}
+		other.source = source.Name
+	}
+	want, err := repo.render(ctx, render.Kustomize, nil)
+	if err != nil {
+		return nil, err
+	}
+	have, err := other.render(ctx, render.Kustomize, nil)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("--against: %w", err)
+	}
+	return comparePlans(have, want), failures(want)
+}
+
+func comparePlans(have, want []rendered) []apply.Plan {
+	before := map[string][]apply.Object{}
+	for _, s := range have {
+		before[s.Name] = s.applyObjects()
+	}
+	var plans []apply.Plan
+	for _, s := range want {
+		if s.err == nil {
+			plans = append(plans, apply.Compare(s.Name, before[s.Name], s.applyObjects()))
+		}
+		delete(before, s.Name)
+	}
+	for _, s := range have {
+		if objects, gone := before[s.Name]; gone {
+			plans = append(plans, apply.Compare(s.Name, objects, nil))
+		}
+	}
+	return plans
+}
+
+// planView is a plan for programs.
+type planView struct {
+	Stack   string               `json:"stack"`
+	Counts  map[apply.Action]int `json:"counts"`
+	Held    string               `json:"held,omitempty"`
+	Changes []changeView         `json:"changes"`
+}
+
+type changeView struct {
+	Action apply.Action        `json:"action"`
+	Object string              `json:"object"`
+	Origin string              `json:"origin,omitempty"`
+	Reason string              `json:"reason,omitempty"`
+	Fields []apply.FieldChange `json:"fields,omitempty"`
+}
+
+func printPlans(io streams, format output, plans []apply.Plan, failed error) error {
+	differs := false
+	views := make([]planView, 0, len(plans))
+	for _, p := range plans {
+		differs = differs || p.Differs()
+		view := planView{Stack: p.Stack, Counts: p.Counts(), Held: p.Held, Changes: []changeView{}}
+		for _, c := range p.Changes {
+			if c.Action != apply.ActionNone {
+				view.Changes = append(view.Changes, changeView{c.Action, c.ID.String(), c.Origin, c.Reason, c.Fields})
+			}
+		}
+		views = append(views, view)
+	}
+	if format == "table" || format == "" {
+		for _, p := range plans {
+			fmt.Fprintf(io.out, "%s: %s\n", p.Stack, summary(p))
+			if text := p.String(); text != "" {
+				fmt.Fprint(io.out, indent(text))
+			}
+		}
+	} else if err := format.print(io.out, views, nil); err != nil {
+		return err
+	}
+	if failed != nil {
+		return failed
+	}
+	if differs {
+		return errDiffers
+	}
+	return nil
+}
+
+func summary(p apply.Plan) string {
+	counts := p.Counts()
+	if !p.Differs() {
+		return fmt.Sprintf("no changes (%d objects)", counts[apply.ActionNone])
+	}
+	var parts []string
+	for _, a := range []apply.Action{apply.ActionCreate, apply.ActionUpdate, apply.ActionAdopt, apply.ActionReplace, apply.ActionDelete,
+		apply.ActionDefer, apply.ActionWait, apply.ActionHandOver, apply.ActionKeep} {
+		if counts[a] > 0 {
+			parts = append(parts, fmt.Sprintf("%d to %s", counts[a], a))
+		}
+	}
+	return strings.Join(append(parts, fmt.Sprintf("%d unchanged", counts[apply.ActionNone])), ", ")
+}
+
+func indent(text string) string {
+	return "  " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n  ") + "\n"
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/plumbline-dev/plumbline/reconciler"
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+	"github.com/plumbline-dev/plumbline/render"
+)
+
+// repository is a working tree, as commands read it that need no daemon.
+type repository struct {
+	path   string
+	source string
+	stacks string
+	config string
+	only   []string
+}
+
+func (r *repository) add(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&r.path, "path", "p", ".", "directory of the repository")
+	cmd.Flags().StringVar(&r.source, "source", "", "name of the source, as in plumbline.yaml (default: the directory's name)")
+	cmd.Flags().StringVar(&r.stacks, "stacks", "", "directory in the repository in which stack.yaml files are looked for")
+	cmd.Flags().StringVarP(&r.config, "config", "c", "", "plumbline.yaml, for the source's defaults")
+	cmd.Flags().StringSliceVarP(&r.only, "stack", "s", nil, "only this stack (repeat for more)")
+}
+
+// sourceConfig is the working tree as a source.
+func (r *repository) sourceConfig() (reconciler.SourceConfig, error) {
+	absolute, err := filepath.Abs(r.path)
+	if err != nil {
+		return reconciler.SourceConfig{}, err
+	}
+	if info, err := os.Stat(absolute); err != nil || !info.IsDir() {
+		return reconciler.SourceConfig{}, fmt.Errorf("--path %s: is not a directory", r.path)
+	}
+	name := r.source
+	if name == "" {
+		name = strings.ToLower(filepath.Base(absolute))
+	}
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		return reconciler.SourceConfig{}, fmt.Errorf("%q can't be a source's name: give --source", name)
+	}
+	source := reconciler.SourceConfig{Name: name, URL: "file://" + absolute}
+	if r.config != "" {
+		config, err := reconciler.LoadConfig(r.config)
+		if err != nil {
+			return source, err
+		}
+		found := false
+		for _, s := range config.Sources {
+			if s.Name == name {
+				source, found = s, true
+			}
+		}
+		if !found {
+			return source, fmt.Errorf("%s has no source %q: give --source", r.config, name)
+		}
+	}
+	if r.stacks != "" {
+		source.Stacks = r.stacks
+	}
+	return source, nil
+}
+
+// snapshot is the working tree as it is, committed or not. Symlinks can't leave it.
+func (r *repository) snapshot() (fetch.Snapshot, error) {
+	root, err := os.OpenRoot(r.path)
+	if err != nil {
+		return fetch.Snapshot{}, fmt.Errorf("open the repository: %w", err)
+	}
+	return fetch.Snapshot{Ref: "working tree", Commit: "working-tree", FS: root.FS()}, nil
+}
+
+// rendered is a stack of the working tree with its objects, or with what is
+// wrong with it.
+type rendered struct {
+	reconciler.Declared
+	objects []render.Object
+	err     error
+}
+
+// render renders the stacks that were asked for. The error is about the
+// repository as a whole.
+func (r *repository) render(ctx context.Context, step reconciler.Step[render.Request, render.Output], scope scopeFunc) ([]rendered, error) {
+	source, err := r.sourceConfig()
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := r.snapshot()
+	if err != nil {
+		return nil, err
+	}
+	declared, broken, err := reconciler.Discover(snapshot.FS, source)
+	if err != nil {
+		return nil, err
+	}
+	var out []rendered
+	for _, b := range broken {
+		if r.wanted(b.Name) {
+			out = append(out, rendered{Declared: reconciler.Declared{Name: b.Name, Source: source.Name, File: b.File}, err: b.Err})
+		}
+	}
+	for _, d := range declared {
+		if !r.wanted(d.Name) {
+			continue
+		}
+		request := d.Render(snapshot.FS)
+		request.Scope = scope
+		output, err := step(ctx, request)
+		out = append(out, rendered{d, output.Objects, err})
+	}
+	if len(out) == 0 && len(r.only) > 0 {
+		return nil, fmt.Errorf("no stack %s in %s: there are %s", strings.Join(r.only, ", "), r.path, names(declared))
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no %s below %s", reconciler.StackFile, filepath.Join(r.path, source.Stacks))
+	}
+	return out, nil
+}
+
+// wanted takes a stack's name with or without its source.
+func (r *repository) wanted(name string) bool {
+	if len(r.only) == 0 {
+		return true
+	}
+	_, bare, _ := strings.Cut(name, ".")
+	for _, only := range r.only {
+		if only == name || only == bare {
+			return true
+		}
+	}
+	return false
+}
+
+func names(declared []reconciler.Declared) string {
+	var out []string
+	for _, d := range declared {
+		out = append(out, d.Name)
+	}
+	if len(out) == 0 {
+		return "none"
+	}
+	return strings.Join(out, ", ")
+}
+
+func failures(stacks []rendered) error {
+	var errs []error
+	for _, s := range stacks {
+		if s.err != nil {
+			errs = append(errs, s.err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s rendered) applyObjects() []apply.Object {
+	out := make([]apply.Object, len(s.objects))
+	for i, o := range s.objects {
+		out[i] = apply.Object{Unstructured: o.Unstructured, Origin: o.Origin}
+	}
+	return out
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+
+	"github.com/plumbline-dev/plumbline/reconciler"
+)
+
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// Exit codes: 0 all is well, 1 an error, 2 there are differences.
+var errDiffers = errors.New("there are differences")
+
+func execute(ctx context.Context, args []string, io streams) int {
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // libraries return their errors too
+	root := &cobra.Command{
+		Use:           "plumbline",
+		Short:         "Keeps a cluster's observability pipeline true to Git",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Long: `Plumbline pulls Git repositories, renders their stacks, applies them to
+Kubernetes, and watches what it applied.
+
+Exit codes: 0 all is well, 1 an error, 2 there are differences.`,
+	}
+	root.SetArgs(args)
+	root.SetIn(io.in)
+	root.SetOut(io.out)
+	root.SetErr(io.err)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(runCommand(io), planCommand(io), applyCommand(io), renderCommand(io), statusCommand(io), reconcileCommand(io),
+		suspendCommand(io), resumeCommand(io), schemaCommand(io), versionCommand(io))
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errDiffers):
+		return 2
+	}
+	fmt.Fprintln(io.err, "plumbline:", err)
+	return 1
+}
+
+// clusterFlags say which cluster a command talks to.
+type clusterFlags struct{ reconciler.ClusterConfig }
+
+func (c *clusterFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.Kubeconfig, "kubeconfig", "", "kubeconfig file (default: $KUBECONFIG, ~/.kube/config, or the cluster this runs in)")
+	cmd.Flags().StringVar(&c.Context, "context", "", "context in the kubeconfig (default: the current one)")
+}
+
+// restConfig finds the cluster as kubectl does. There is no client-side limit on
+// requests: the server's priority and fairness does that, and knows more.
+func restConfig(c reconciler.ClusterConfig) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = c.Kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: c.Context}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("find the cluster: %w", err)
+	}
+	config.QPS = -1
+	config.UserAgent = "plumbline/" + version()
+	config.WarningHandler = rest.NoWarnings{}
+	return config, nil
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"github.com/plumbline-dev/plumbline/reconciler"
+)
+
+type httpClient = *http.Client
+
+func runCommand(io streams) *cobra.Command {
+	var file string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the daemon",
+		Args:  cobra.NoArgs,
+		Long: `Follows the sources of plumbline.yaml, and keeps the cluster as they say,
+until it is stopped. Of two daemons with the same election, one leads and the
+other stands by.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config, err := reconciler.LoadConfig(file)
+			if err != nil {
+				return err
+			}
+			level := slog.LevelInfo
+			if verbose {
+				level = slog.LevelDebug
+			}
+			return daemon(cmd.Context(), config, slog.New(slog.NewJSONHandler(io.out, &slog.HandlerOptions{Level: level})))
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "plumbline.yaml", "configuration file")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log runs that changed nothing too")
+	return cmd
+}
+
+// Lease times of the election: a daemon that dies is replaced within leaseDuration.
+const (
+	leaseDuration = 15 * time.Second
+	renewDeadline = 10 * time.Second
+	retryPeriod   = 4 * time.Second
+)
+
+func daemon(ctx context.Context, config reconciler.Config, log *slog.Logger) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // a little more work for the collector, a third less memory
+	}
+	var ready atomic.Bool
+	stop, err := serve(ctx, config.Listen, &ready)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	restConfig, err := restConfig(config.Cluster)
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(restConfig)
+	if err != nil {
+		return fmt.Errorf("make the API client: %w", err)
+	}
+	for attempt := 0; ; attempt++ {
+		err := campaign(ctx, client, config, log, &ready)
+		if ctx.Err() != nil {
+			log.Info("stopped")
+			return nil
+		}
+		ready.Store(false)
+		log.Error("not leading any more", "error", err.Error())
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(10*time.Second, time.Second<<min(attempt, 4))):
+		}
+	}
+}
+
+var errLeaseLost = errors.New("the lease was lost: another daemon leads, or the API server was away for too long")
+
+// campaign stands by until it is elected, and leads until that ends. An API
+// server that goes away ends it too; the caller stands by again.
+func campaign(ctx context.Context, client kubernetes.Interface, config reconciler.Config, log *slog.Logger, ready *atomic.Bool) error {
+	lock, err := leaseLock(ctx, client, config.Election)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
+		ReleaseOnCancel: true, Name: config.Election.Name,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(ctx context.Context) {
+				log.Info("leading", "identity", lock.Identity())
+				ended <- lead(ctx, config, log, ready)
+				cancel()
+			},
+			OnStoppedLeading: func() {},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("set up the election: %w", err)
+	}
+	log.Info("standing by", "identity", lock.Identity(), "lease", lock.Describe())
+	elector.Run(ctx)
+	select {
+	case err := <-ended:
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+	case <-time.After(renewDeadline): // the loop ends within its requests' time
+	}
+	return errLeaseLost
+}
+
+func lead(ctx context.Context, config reconciler.Config, log *slog.Logger, ready *atomic.Bool) error {
+	loop, err := wire(ctx, config, log)
+	if err != nil {
+		return err
+	}
+	if err := loop.Cluster.Install(ctx); err != nil {
+		return err
+	}
+	ready.Store(true)
+	return loop.Run(ctx)
+}
+
+// leaseLock makes sure that the Lease's namespace is there, waiting for an API
+// server that is not.
+func leaseLock(ctx context.Context, client kubernetes.Interface, config reconciler.ElectionConfig) (resourcelock.Interface, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("find out who we are: %w", err)
+	}
+	if _, err := client.CoreV1().Namespaces().Get(ctx, config.Namespace, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: config.Namespace}}
+		_, err := client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return nil, fmt.Errorf("make the namespace of the lease (election.namespace): %w", err)
+		}
+	} else if err != nil {
+		return nil, fmt.Errorf("ask the API server: %w", err)
+	}
+	identity := fmt.Sprintf("%s_%d_%d", host, os.Getpid(), time.Now().UnixNano())
+	return resourcelock.New(resourcelock.LeasesResourceLock, config.Namespace, config.Name, client.CoreV1(), client.CoordinationV1(),
+		resourcelock.ResourceLockConfig{Identity: identity})
+}
+
+// serve answers /healthz (alive) and /readyz (leading, and connected).
+func serve(ctx context.Context, address string, ready *atomic.Bool) (stop func(), err error) {
+	if address == "off" {
+		return func() {}, nil
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !ready.Load() {
+			http.Error(w, "standing by", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "leading")
+	})
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen (set listen to another address, or to off): %w", err)
+	}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
+	go func() { _ = server.Serve(listener) }() // ends with Close
+	return func() { _ = server.Close() }, nil
+}

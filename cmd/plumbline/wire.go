@@ -1,0 +1,178 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+
+	"github.com/plumbline-dev/plumbline/reconciler"
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+	"github.com/plumbline-dev/plumbline/reconciler/observe"
+	"github.com/plumbline-dev/plumbline/render"
+)
+
+// wire builds the one Pipeline, and the Loop around it. It is the only place
+// that knows how the rooms fit together.
+func wire(ctx context.Context, config reconciler.Config, log *slog.Logger) (*reconciler.Loop, error) {
+	mirrors, err := openMirrors(config)
+	if err != nil {
+		return nil, err
+	}
+	restConfig, err := restConfig(config.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	client, err := connect(restConfig)
+	if err != nil {
+		return nil, err
+	}
+	loop := &reconciler.Loop{Config: config, Last: mirrors.Last, Log: log}
+	observer := observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved,
+		Trouble: func(r schema.GroupVersionResource, err error) {
+			log.Warn("watch failed", "resource", r.GroupResource().String(), "error", err.Error())
+		}})
+	engine, err := apply.New(restConfig, client.http, client.mapper, watched{observer}, config.Limits.Requests)
+	if err != nil {
+		return nil, err
+	}
+	loop.Cluster = reconciler.NewCluster(client.dynamic, engine.Register)
+	loop.Watched, loop.OfStack = observer.Get, observer.OfStack
+	loop.Scope, loop.KindsMoved = client.mapper.Namespaced, client.mapper.Invalidate
+	loop.Pipeline = &reconciler.Pipeline{
+		Fetch:   mirrors.Fetch,
+		Render:  render.Kustomize,
+		Plan:    engine.Plan,
+		Apply:   engine.Apply,
+		Observe: reconciler.ObserveWith(observer.Get),
+		Report:  reporter(log),
+	}
+	loop.Init()
+	return loop, nil
+}
+
+// openMirrors prepares the place of the Git mirrors, and tidies what a crash left.
+func openMirrors(config reconciler.Config) (*fetch.Mirrors, error) {
+	dir := config.StateDir
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("find a place for the Git mirrors (set stateDir): %w", err)
+		}
+		dir = filepath.Join(cache, "plumbline")
+	}
+	var sources []fetch.Source
+	for _, s := range config.Sources {
+		sources = append(sources, s.Fetch())
+	}
+	mirrors := &fetch.Mirrors{Dir: filepath.Join(dir, "git")}
+	if err := mirrors.Collect(sources); err != nil {
+		return nil, fmt.Errorf("tidy %s: %w", dir, err)
+	}
+	return mirrors, nil
+}
+
+// clients are the ways to talk to one API server, over one connection.
+type clients struct {
+	dynamic dynamic.Interface
+	mapper  *apply.Mapper
+	http    httpClient
+}
+
+func connect(config *rest.Config) (clients, error) {
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return clients{}, fmt.Errorf("make the HTTP client: %w", err)
+	}
+	dynamicClient, err := dynamic.NewForConfigAndClient(config, httpClient)
+	if err != nil {
+		return clients{}, fmt.Errorf("make the API client: %w", err)
+	}
+	discoveryClient, err := discovery.NewDiscoveryClientForConfigAndClient(config, httpClient)
+	if err != nil {
+		return clients{}, fmt.Errorf("make the discovery client: %w", err)
+	}
+	return clients{dynamicClient, apply.NewMapper(discoveryClient), httpClient}, nil
+}
+
+// watched is what the Observer knows, as an apply wants to see it.
+type watched struct{ *observe.Observer }
+
+func (w watched) Ensure(ctx context.Context, resources ...apply.Resource) error {
+	kinds := make([]schema.GroupKind, len(resources))
+	have := map[schema.GroupKind]bool{}
+	for _, gk := range w.Kinds() {
+		have[gk] = true
+	}
+	for i, r := range resources {
+		kinds[i] = schema.GroupKind{Group: r.Group, Kind: r.Kind}
+		if !have[kinds[i]] { // the version that is watched first stays: moving it would list all again
+			w.Watch(observe.Kind{GroupVersionResource: r.GroupVersionResource, Kind: r.Kind, Namespaced: r.Namespaced})
+		}
+	}
+	return w.Synced(ctx, kinds...)
+}
+
+func (w watched) Get(id apply.ID) (apply.LiveObject, bool) {
+	entry, ok := w.Observer.Get(observe.ID(id))
+	return liveObject(entry), ok
+}
+
+func (w watched) OfStack(stack string) []apply.LiveObject {
+	entries := w.Observer.OfStack(stack)
+	out := make([]apply.LiveObject, len(entries))
+	for i, e := range entries {
+		out[i] = liveObject(e)
+	}
+	return out
+}
+
+func (w watched) Fingerprint(u *unstructured.Unstructured) apply.Fingerprint {
+	return apply.Fingerprint(observe.FingerprintOf(u, apply.Manager))
+}
+
+func (w watched) Saw(u *unstructured.Unstructured) apply.LiveObject {
+	return liveObject(w.Observer.Saw(u))
+}
+
+func (w watched) SawGone(id apply.ID, _ types.UID) { w.Observer.SawGone(observe.ID(id)) }
+
+func liveObject(e observe.Entry) apply.LiveObject {
+	return apply.LiveObject{
+		ID: apply.ID(e.ID), UID: e.UID, ResourceVersion: e.ResourceVersion, Generation: e.Generation, Stack: e.Stack, PartOf: e.PartOf,
+		Fingerprint: apply.Fingerprint(e.Fingerprint), Deleting: e.Deleting, Ready: e.Status == status.CurrentStatus,
+	}
+}
+
+// reporter writes one line per run that did something, or failed.
+func reporter(log *slog.Logger) func(context.Context, reconciler.Run) {
+	return func(ctx context.Context, run reconciler.Run) {
+		counts := run.Plan.Counts()
+		attrs := []any{"stack", run.Stack, "trigger", string(run.Trigger), "revision", run.Revision, "took", run.Took.String(),
+			"created", counts[apply.ActionCreate], "changed", counts[apply.ActionUpdate] + counts[apply.ActionAdopt] + counts[apply.ActionReplace],
+			"deleted", counts[apply.ActionDelete], "unchanged", counts[apply.ActionNone]}
+		if run.Plan.Held != "" {
+			attrs = append(attrs, "held", run.Plan.Held)
+		}
+		level := slog.LevelInfo
+		switch {
+		case run.Err != nil:
+			level, attrs = slog.LevelError, append(attrs, "error", run.Err.Error())
+		case run.Changed() == 0:
+			level = slog.LevelDebug
+		}
+		log.Log(ctx, level, cmp.Or(map[bool]string{true: "run failed"}[run.Err != nil], "run"), attrs...)
+	}
+}

@@ -1,0 +1,120 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+)
+
+// client speaks the five requests that an apply needs. It sends prepared JSON
+// as it is and tells a created object from a changed one, neither of which the
+// dynamic client does.
+type client struct {
+	rest  rest.Interface
+	slots chan struct{} // bounds the requests under way, over all stacks
+}
+
+func newClient(config *rest.Config, httpClient *http.Client, slots int) (*client, error) {
+	config = rest.CopyConfig(config)
+	config.GroupVersion = &schema.GroupVersion{}
+	config.NegotiatedSerializer = scheme.Codecs.WithoutConversion() // decodes the Status of an error
+	config.ContentType = runtime.ContentTypeJSON
+	config.AcceptContentTypes = runtime.ContentTypeJSON
+	c, err := rest.UnversionedRESTClientForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("make the API client: %w", err)
+	}
+	return &client{rest: c, slots: make(chan struct{}, slots)}, nil
+}
+
+// do waits for a free slot, sends the request, and decodes the answer.
+func (c *client) do(ctx context.Context, req *rest.Request) (obj *unstructured.Unstructured, created bool, err error) {
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return nil, false, ctx.Err()
+	}
+	var code int
+	result := req.Do(ctx).StatusCode(&code)
+	if err := result.Error(); err != nil { // unlike Raw's, this is the server's own Status
+		return nil, false, err
+	}
+	raw, err := result.Raw()
+	if err != nil {
+		return nil, false, err
+	}
+	obj = &unstructured.Unstructured{}
+	if err := utiljson.Unmarshal(raw, &obj.Object); err != nil {
+		return nil, false, fmt.Errorf("decode the API server's answer: %w", err)
+	}
+	return obj, code == http.StatusCreated, nil
+}
+
+// apply sends a server-side apply of the body.
+func (c *client) apply(ctx context.Context, r Resource, id ID, body []byte, dryRun bool) (*unstructured.Unstructured, bool, error) {
+	req := c.rest.Patch(types.ApplyYAMLPatchType).AbsPath(r.path(id)...).
+		Param("fieldManager", Manager).Param("force", "true").Param("fieldValidation", "Strict").Body(body)
+	if dryRun {
+		req = req.Param("dryRun", metav1.DryRunAll)
+	}
+	return c.do(ctx, req)
+}
+
+func (c *client) get(ctx context.Context, r Resource, id ID) (*unstructured.Unstructured, error) {
+	obj, _, err := c.do(ctx, c.rest.Get().AbsPath(r.path(id)...))
+	return obj, err
+}
+
+// delete removes exactly the object with this UID, not a later one of its name.
+// gone is false while finalizers keep it.
+func (c *client) delete(ctx context.Context, r Resource, id ID, uid types.UID) (gone bool, err error) {
+	propagation := metav1.DeletePropagationBackground
+	body, err := json.Marshal(metav1.DeleteOptions{
+		TypeMeta:          metav1.TypeMeta{APIVersion: "v1", Kind: "DeleteOptions"},
+		Preconditions:     &metav1.Preconditions{UID: &uid},
+		PropagationPolicy: &propagation,
+	})
+	if err != nil {
+		return false, err
+	}
+	answer, _, err := c.do(ctx, c.rest.Delete().AbsPath(r.path(id)...).Body(body))
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	return err == nil && answer.GetDeletionTimestamp() == nil, err
+}
+
+// merge sends a JSON merge patch, to the object or to one of its subresources.
+func (c *client) merge(ctx context.Context, r Resource, id ID, patch any, subresource ...string) (*unstructured.Unstructured, error) {
+	body, err := json.Marshal(patch)
+	if err != nil {
+		return nil, err
+	}
+	obj, _, err := c.do(ctx, c.rest.Patch(types.MergePatchType).AbsPath(append(r.path(id), subresource...)...).
+		Param("fieldManager", Manager).Body(body))
+	return obj, err
+}
+
+// path is the object's place in the API: [apis group version namespaces ns resource name].
+func (r Resource) path(id ID) []string {
+	parts := []string{"apis", r.Group, r.Version}
+	if r.Group == "" {
+		parts = []string{"api", r.Version}
+	}
+	if r.Namespaced {
+		parts = append(parts, "namespaces", id.Namespace)
+	}
+	return append(parts, r.GroupVersionResource.Resource, id.Name)
+}

@@ -1,0 +1,196 @@
+package apply
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// FieldChange is one field that would change. Values are JSON, shortened; those
+// of a Secret are keyed hashes: a change is visible, the value is not.
+type FieldChange struct {
+	Path string // spec.template.spec.containers[name=app].image
+	Have string // "": not there
+	Want string // "": goes away
+}
+
+// String is "path: have → want".
+func (f FieldChange) String() string {
+	show := func(s string) string {
+		if s == "" {
+			return "(none)"
+		}
+		return s
+	}
+	return fmt.Sprintf("%s: %s → %s", f.Path, show(f.Have), show(f.Want))
+}
+
+const (
+	shownValue  = 256 // bytes of a value
+	shownFields = 200 // changes of an object
+)
+
+// secretKey makes hashes of secret values comparable within this process, and
+// useless outside of it.
+var secretKey = func() []byte {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails, says crypto/rand
+	return key
+}()
+
+// diff lists the fields in which two states of an object differ, but for those
+// that only a server writes.
+func diff(have, want *unstructured.Unstructured) []FieldChange {
+	d := differ{}
+	d.walk("", desirable(have), desirable(want))
+	if len(d.changes) > shownFields {
+		rest := len(d.changes) - shownFields
+		d.changes = append(d.changes[:shownFields], FieldChange{Path: fmt.Sprintf("… and %d more fields", rest)})
+	}
+	return d.changes
+}
+
+// desirable is the part of an object that somebody may want, with secret values
+// replaced before anything is compared or shown.
+func desirable(u *unstructured.Unstructured) map[string]any {
+	out := maps.Clone(u.Object)
+	delete(out, "status")
+	if meta, ok := out["metadata"].(map[string]any); ok {
+		meta = maps.Clone(meta)
+		for _, field := range []string{"managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"} {
+			delete(meta, field)
+		}
+		if annotations, ok := meta["annotations"].(map[string]any); ok {
+			annotations = maps.Clone(annotations)
+			delete(annotations, "kubectl.kubernetes.io/last-applied-configuration") // repeats it all, secrets too
+			meta["annotations"] = annotations
+		}
+		out["metadata"] = meta
+	}
+	if u.GetKind() == "Secret" && u.GroupVersionKind().Group == "" {
+		for _, field := range []string{"data", "stringData"} {
+			if data, ok := out[field].(map[string]any); ok {
+				out[field] = masked(data)
+			}
+		}
+	}
+	return out
+}
+
+func masked(data map[string]any) map[string]any {
+	out := make(map[string]any, len(data))
+	for k, v := range data {
+		mac := hmac.New(sha256.New, secretKey)
+		fmt.Fprint(mac, v)
+		out[k] = "secret:" + hex.EncodeToString(mac.Sum(nil))[:12]
+	}
+	return out
+}
+
+type differ struct{ changes []FieldChange }
+
+func (d *differ) walk(path string, have, want any) {
+	if reflect.DeepEqual(have, want) {
+		return
+	}
+	switch h := have.(type) {
+	case map[string]any:
+		if w, ok := want.(map[string]any); ok {
+			d.maps(path, h, w)
+			return
+		}
+	case []any:
+		if w, ok := want.([]any); ok {
+			d.lists(path, h, w)
+			return
+		}
+	}
+	d.changes = append(d.changes, FieldChange{Path: path, Have: shown(have), Want: shown(want)})
+}
+
+func (d *differ) maps(path string, have, want map[string]any) {
+	keys := slices.Sorted(maps.Keys(have))
+	for k := range want {
+		if _, ok := have[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		d.walk(join(path, k), have[k], want[k])
+	}
+}
+
+// lists compares by name where the items have one, by place where not.
+func (d *differ) lists(path string, have, want []any) {
+	haveBy, ok1 := byName(have)
+	wantBy, ok2 := byName(want)
+	if ok1 && ok2 {
+		names := slices.Sorted(maps.Keys(haveBy))
+		for name := range wantBy {
+			if _, ok := haveBy[name]; !ok {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			d.walk(fmt.Sprintf("%s[name=%s]", path, name), haveBy[name], wantBy[name])
+		}
+		return
+	}
+	for i := range max(len(have), len(want)) {
+		d.walk(path+"["+strconv.Itoa(i)+"]", at(have, i), at(want, i))
+	}
+}
+
+func byName(list []any) (map[string]any, bool) {
+	out := make(map[string]any, len(list))
+	for _, item := range list {
+		m, _ := item.(map[string]any)
+		name, ok := m["name"].(string)
+		if _, twice := out[name]; !ok || twice {
+			return nil, false
+		}
+		out[name] = item
+	}
+	return out, true
+}
+
+func at(list []any, i int) any {
+	if i < len(list) {
+		return list[i]
+	}
+	return nil
+}
+
+// join appends a key to a path; keys that hold dots or brackets are quoted.
+func join(path, key string) string {
+	if key == "" || strings.ContainsAny(key, ".[]\" \n") {
+		return path + "[" + strconv.Quote(key) + "]"
+	}
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func shown(v any) string {
+	if v == nil {
+		return ""
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprintf("(%T)", v)
+	}
+	return bounded(string(raw), shownValue)
+}

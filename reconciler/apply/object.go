@@ -1,0 +1,138 @@
+package apply
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Manager is the field manager of every server-side apply. It is one for all
+// stacks, so that an object which moves between stacks keeps its one owner.
+const Manager = "plumbline"
+
+// Names that Plumbline writes on objects, or reads from them.
+const (
+	StackLabel        = "plumbline.dev/stack"   // for people and for watches: source.stack
+	ReplaceAnnotation = "plumbline.dev/replace" // "true": delete and create again where a field is immutable
+	PruneAnnotation   = "plumbline.dev/prune"   // "disabled": never delete this object
+)
+
+// ID names an object. The version is left out: an object is the same one in each.
+type ID struct {
+	Group, Kind, Namespace, Name string
+}
+
+// String is "Deployment.apps o11y/grafana".
+func (id ID) String() string {
+	name := id.Name
+	if id.Namespace != "" {
+		name = id.Namespace + "/" + id.Name
+	}
+	return id.GroupKind().String() + " " + name
+}
+
+// GroupKind is the kind without the name.
+func (id ID) GroupKind() schema.GroupKind { return schema.GroupKind{Group: id.Group, Kind: id.Kind} }
+
+// Compare orders IDs by group, kind, namespace and name.
+func (id ID) Compare(other ID) int {
+	return cmp.Or(cmp.Compare(id.Group, other.Group), cmp.Compare(id.Kind, other.Kind),
+		cmp.Compare(id.Namespace, other.Namespace), cmp.Compare(id.Name, other.Name))
+}
+
+// IDOf is the ID of an object as it is written.
+func IDOf(u *unstructured.Unstructured) ID {
+	gvk := u.GroupVersionKind()
+	return ID{gvk.Group, gvk.Kind, u.GetNamespace(), u.GetName()}
+}
+
+// Object is one object that a stack wants, and the file it came from.
+type Object struct {
+	*unstructured.Unstructured
+	Origin string
+}
+
+// Hash identifies the content of a desired object.
+type Hash [16]byte
+
+// Fingerprint identifies the live values of the fields that we own.
+type Fingerprint [16]byte
+
+// LiveObject is what the watches remember of an object in the cluster.
+type LiveObject struct {
+	ID
+	UID             types.UID
+	ResourceVersion string
+	Generation      int64
+	Stack, PartOf   string
+	Fingerprint     Fingerprint
+	Deleting        bool
+	Ready           bool
+}
+
+// Applied is what was last known to be true of an object: this desired content
+// led to these live values. As long as both hold, there is nothing to do.
+type Applied struct {
+	Hash        Hash
+	UID         types.UID
+	Fingerprint Fingerprint
+}
+
+// prepared is a desired object as it is sent to the server.
+type prepared struct {
+	ID
+	Resource Resource
+	Origin   string
+	Replace  bool
+	body     []byte
+	hash     Hash
+}
+
+// prepare labels a copy of the object for its stack and drops what only a
+// server may say.
+func prepare(o Object, r Resource, stack string) (prepared, error) {
+	u := o.DeepCopy()
+	unstructured.RemoveNestedField(u.Object, "status")
+	for _, field := range []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"} {
+		unstructured.RemoveNestedField(u.Object, "metadata", field)
+	}
+	if !r.Namespaced {
+		u.SetNamespace("")
+	}
+	labels := maps.Clone(u.GetLabels())
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[StackLabel], labels[PartOfLabel] = stack, SetID(stack)
+	u.SetLabels(labels)
+	body, err := json.Marshal(u.Object)
+	if err != nil {
+		return prepared{}, fmt.Errorf("encode %s: %w", IDOf(u), err)
+	}
+	p := prepared{ID: IDOf(u), Resource: r, Origin: o.Origin, body: body,
+		Replace: u.GetAnnotations()[ReplaceAnnotation] == "true"}
+	sum := sha256.Sum256(body)
+	copy(p.hash[:], sum[:])
+	return p, nil
+}
+
+// groupKinds lists the kinds of some IDs, sorted, each once.
+func groupKinds(ids []ID) []schema.GroupKind {
+	var gks []schema.GroupKind
+	for _, id := range ids {
+		gks = append(gks, id.GroupKind())
+	}
+	slices.SortFunc(gks, compareGroupKinds)
+	return slices.Compact(gks)
+}
+
+func compareGroupKinds(a, b schema.GroupKind) int {
+	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Kind, b.Kind))
+}

@@ -1,0 +1,271 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+)
+
+// Live is what the watches know of the cluster. Reading it costs no request.
+type Live interface {
+	// Ensure waits until these kinds are watched and listed. A kind that the
+	// cluster doesn't serve has no objects, and is no error.
+	Ensure(ctx context.Context, resources ...Resource) error
+	Get(ID) (LiveObject, bool)
+	OfStack(stack string) []LiveObject
+	// Fingerprint hashes the values of the fields that Manager owns.
+	Fingerprint(*unstructured.Unstructured) Fingerprint
+	// Saw and SawGone note what our own write did, so that nobody reads older.
+	Saw(*unstructured.Unstructured) LiveObject
+	SawGone(ID, types.UID)
+}
+
+// Engine plans and applies. It is safe for concurrent use.
+type Engine struct {
+	client *client
+	mapper *Mapper
+	live   Live
+}
+
+// DefaultRequests is how many requests may be under way at once, over all
+// stacks. More made a server on two cores slower, not faster.
+const DefaultRequests = 16
+
+// New returns an Engine. requests bounds those under way at once; 0 is DefaultRequests.
+func New(config *rest.Config, httpClient *http.Client, mapper *Mapper, live Live, requests int) (*Engine, error) {
+	if requests <= 0 {
+		requests = DefaultRequests
+	}
+	c, err := newClient(config, httpClient, requests)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{client: c, mapper: mapper, live: live}, nil
+}
+
+// Plan finds out what applying the request would do. It changes nothing. When
+// objects are invalid it returns an Errors with all of them, and the plan as far
+// as it goes.
+func (e *Engine) Plan(ctx context.Context, req Request) (Plan, error) {
+	plan := Plan{Stack: req.Stack, request: req}
+	wanted, late, errs := e.locate(req)
+	if err := e.watch(ctx, req, wanted); err != nil {
+		return plan, err
+	}
+	if len(req.Known) == 0 && req.Digest != "" {
+		req.Known = e.recall(req, wanted)
+	}
+	changes, more := e.planObjects(ctx, req, wanted)
+	errs = append(errs, more...)
+	if err := ctx.Err(); err != nil {
+		return plan, err
+	}
+	plan.Changes = append(changes, late...)
+	slices.SortFunc(plan.Changes, func(a, b Change) int { return a.ID.Compare(b.ID) })
+	removals, err := e.planRemovals(ctx, req, plan.Changes)
+	if err != nil {
+		return plan, err
+	}
+	plan.Changes = append(plan.Changes, removals...)
+	plan.budget()
+	return plan, errs.sorted()
+}
+
+// locate finds where each object lives in the API. A kind whose CRD comes with
+// this very plan can only be planned when the CRD is there.
+func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Errors) {
+	for _, o := range req.Objects {
+		gvk := o.GroupVersionKind()
+		resource, err := e.mapper.Resource(gvk.GroupKind(), gvk.Version)
+		if isUnknownKind(err) && brings(req.Objects, gvk.GroupKind()) {
+			late = append(late, Change{ID: IDOf(o.Unstructured), Action: ActionDefer, Origin: o.Origin,
+				Reason: "checked once its CRD is served"})
+			continue
+		}
+		if err != nil {
+			errs = errs.collect(prepared{ID: IDOf(o.Unstructured), Origin: o.Origin}, err)
+			continue
+		}
+		p, err := prepare(o, resource, req.Stack)
+		if err != nil {
+			errs = errs.collect(prepared{ID: IDOf(o.Unstructured), Origin: o.Origin}, err)
+			continue
+		}
+		wanted = append(wanted, p)
+	}
+	return wanted, late, errs
+}
+
+// brings is true when one of the objects is the CRD of this kind.
+func brings(objects []Object, gk schema.GroupKind) bool {
+	return slices.ContainsFunc(objects, func(o Object) bool {
+		group, _, _ := unstructured.NestedString(o.Object, "spec", "group")
+		kind, _, _ := unstructured.NestedString(o.Object, "spec", "names", "kind")
+		return o.GetKind() == "CustomResourceDefinition" && group == gk.Group && kind == gk.Kind
+	})
+}
+
+// watch makes sure that the live view covers every kind that the stack wants,
+// or has had.
+func (e *Engine) watch(ctx context.Context, req Request, wanted []prepared) error {
+	seen := map[schema.GroupKind]Resource{}
+	for _, p := range wanted {
+		seen[p.GroupKind()] = p.Resource
+	}
+	for _, gk := range ContainedKinds(req.Parent) {
+		if _, ok := seen[gk]; ok {
+			continue
+		}
+		resource, err := e.mapper.Resource(gk, "")
+		if isUnknownKind(err) {
+			continue // the CRD is gone, and its objects with it
+		}
+		if err != nil {
+			return err
+		}
+		seen[gk] = resource
+	}
+	var resources []Resource
+	for _, r := range seen {
+		resources = append(resources, r)
+	}
+	return e.live.Ensure(ctx, resources...)
+}
+
+func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared) ([]Change, Errors) {
+	changes := make([]Change, len(wanted))
+	failed := make([]error, len(wanted))
+	var group sync.WaitGroup
+	for i, p := range wanted {
+		if change, ok := e.unchanged(req, p); ok {
+			changes[i] = change
+			continue
+		}
+		group.Go(func() { changes[i], failed[i] = e.planObject(ctx, req, p) })
+	}
+	group.Wait()
+	var errs Errors
+	out := changes[:0]
+	for i := range wanted {
+		if failed[i] != nil {
+			errs = errs.collect(wanted[i], failed[i])
+			continue
+		}
+		out = append(out, changes[i])
+	}
+	return out, errs
+}
+
+// unchanged is true when neither Git nor the cluster moved: no request.
+func (e *Engine) unchanged(req Request, p prepared) (Change, bool) {
+	known, ok := req.Known[p.ID]
+	live, there := e.live.Get(p.ID)
+	same := ok && there && !live.Deleting && live.Stack == req.Stack && known.Hash == p.hash &&
+		known.UID == live.UID && known.Fingerprint == live.Fingerprint
+	return Change{ID: p.ID, Action: ActionNone, Origin: p.Origin, prepared: p, applied: known}, same
+}
+
+// planObject asks the server what would become of one object.
+func (e *Engine) planObject(ctx context.Context, req Request, p prepared) (Change, error) {
+	live, there := e.live.Get(p.ID)
+	change := Change{ID: p.ID, Origin: p.Origin, prepared: p, uid: live.UID}
+	if there && live.Deleting {
+		change.Action, change.Reason = ActionWait, "is being deleted"
+		return change, nil
+	}
+	if err := claimed(req, live, p); err != nil {
+		return change, err
+	}
+	answer, created, err := e.client.apply(ctx, p.Resource, p.ID, p.body, true)
+	switch {
+	case err != nil:
+		return e.refused(ctx, req, change, err)
+	case created:
+		change.Action = ActionCreate
+		return change, nil
+	}
+	if print := e.live.Fingerprint(answer); there && print == live.Fingerprint && answer.GetUID() == live.UID &&
+		answer.GetGeneration() == live.Generation {
+		change.Action, change.applied = ActionNone, Applied{p.hash, live.UID, print}
+		return change, nil
+	}
+	return e.compare(ctx, req, change, answer)
+}
+
+// claimed refuses an object that another stack wants too. Who owns it keeps it;
+// where nobody does yet, the first by name gets it.
+func claimed(req Request, live LiveObject, p prepared) error {
+	if live.Stack != "" && live.Stack != req.Stack && req.Foreign != nil && req.Foreign(live.Stack) {
+		return fmt.Errorf("%w: %s, which this Plumbline doesn't reconcile, has it; delete that Stack, or take the label %s off the object",
+			ErrClaimed, live.Stack, StackLabel)
+	}
+	other := req.elsewhere(p.ID)
+	if other == "" || live.Stack == req.Stack || (live.Stack == "" && req.Stack < other) {
+		return nil
+	}
+	if live.Stack != "" {
+		other = live.Stack
+	}
+	return fmt.Errorf("%w: %s has it; remove it from one of them", ErrClaimed, other)
+}
+
+// refused turns a failed dry-run into what can be done about it.
+func (e *Engine) refused(ctx context.Context, req Request, change Change, err error) (Change, error) {
+	p := change.prepared
+	if ns := missingNamespace(err); ns != "" && ns == p.Namespace && comes(req, ns) {
+		change.Action, change.Reason = ActionDefer, "checked once namespace "+ns+" is there"
+		return change, nil
+	}
+	if isImmutable(err) && p.Replace {
+		before, getErr := e.client.get(ctx, p.Resource, p.ID)
+		if getErr != nil {
+			return change, getErr
+		}
+		change.Action, change.uid, change.Reason = ActionReplace, before.GetUID(), reason(err)
+		return change, nil
+	}
+	return change, err
+}
+
+// comes is true when the namespace is brought by this stack or by another.
+func comes(req Request, namespace string) bool {
+	id := ID{Kind: "Namespace", Name: namespace}
+	return req.elsewhere(id) != "" || slices.ContainsFunc(req.Objects, func(o Object) bool { return IDOf(o.Unstructured) == id })
+}
+
+// compare says field by field what an apply would change.
+func (e *Engine) compare(ctx context.Context, req Request, change Change, answer *unstructured.Unstructured) (Change, error) {
+	p := change.prepared
+	before, err := e.client.get(ctx, p.Resource, p.ID)
+	if apierrors.IsNotFound(err) {
+		change.Action = ActionCreate // it went away since the dry-run
+		return change, nil
+	}
+	if err != nil {
+		return change, err
+	}
+	if set := before.GetLabels()[PartOfLabel]; set != "" && before.GetLabels()[StackLabel] == "" && set != SetID(req.Stack) {
+		return change, fmt.Errorf("%w: the ApplySet %s has it; take the label %s off the object to adopt it", ErrClaimed, set, PartOfLabel)
+	}
+	change.uid = before.GetUID()
+	change.Fields = diff(before, answer)
+	change.Action = ActionUpdate
+	switch print := e.live.Fingerprint(before); {
+	case before.GetLabels()[PartOfLabel] == "":
+		change.Action = ActionAdopt
+	case len(change.Fields) == 0 && print == e.live.Fingerprint(answer):
+		seen := e.live.Saw(before)
+		change.Action, change.applied = ActionNone, Applied{p.hash, seen.UID, print}
+	case len(change.Fields) == 0:
+		change.Fields = []FieldChange{{Path: "metadata.managedFields", Have: "owned by another manager", Want: "owned by " + Manager}}
+	}
+	return change, nil
+}

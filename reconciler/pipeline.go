@@ -1,0 +1,149 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+	"github.com/plumbline-dev/plumbline/render"
+)
+
+// A Step takes In to Out, or says why it cannot.
+type Step[In, Out any] func(context.Context, In) (Out, error)
+
+// Pipeline is the road from a commit to a healthy cluster.
+// Read the fields downwards: each takes what the one above gives.
+type Pipeline struct {
+	Fetch   Step[fetch.Source, fetch.Snapshot]
+	Render  Step[render.Request, render.Output] // objects, and the inputs that were read
+	Plan    Step[apply.Request, apply.Plan]     // changes nothing
+	Apply   Step[apply.Plan, apply.Inventory]
+	Observe Step[apply.Inventory, Health] // at once: health is a subscription, not a wait
+	Report  func(context.Context, Run)
+}
+
+// Trip is one way down the road, for one stack.
+type Trip struct {
+	Stack    string
+	Trigger  Trigger
+	Revision string         // commit of the source
+	Render   render.Request // what to render, unless
+	Rendered *render.Output // it was rendered already
+	Removed  bool           // the stack left Git: there is nothing to render
+	Apply    apply.Request  // all but the objects
+
+	generation int64 // of the inputs, for the loop
+}
+
+// Preview goes as far as the plan, and changes nothing.
+func (p *Pipeline) Preview(ctx context.Context, trip Trip) (apply.Plan, error) {
+	rendered, err := p.rendered(ctx, trip)
+	if err != nil {
+		return apply.Plan{}, &renderError{err}
+	}
+	request := trip.Apply
+	request.Stack, request.Removed = trip.Stack, trip.Removed
+	for _, o := range rendered.Objects {
+		request.Objects = append(request.Objects, apply.Object{Unstructured: o.Unstructured, Origin: o.Origin})
+	}
+	return p.Plan(ctx, request)
+}
+
+// Reconcile makes the cluster as Git wants it, and says how that went.
+func (p *Pipeline) Reconcile(ctx context.Context, trip Trip) Run {
+	run := Run{Stack: trip.Stack, Trigger: trip.Trigger, Revision: trip.Revision, Started: time.Now()}
+	run.Plan, run.Err = p.Preview(ctx, trip)
+	if run.Err == nil {
+		run.Inventory, run.Err = p.Apply(ctx, run.Plan)
+	}
+	if run.Err == nil {
+		run.Health, run.Err = p.Observe(ctx, run.Inventory)
+	}
+	run.Took = time.Since(run.Started)
+	p.Report(ctx, run)
+	return run
+}
+
+func (p *Pipeline) rendered(ctx context.Context, trip Trip) (render.Output, error) {
+	switch {
+	case trip.Removed:
+		return render.Output{}, nil
+	case trip.Rendered != nil:
+		return *trip.Rendered, nil
+	default:
+		return p.Render(ctx, trip.Render)
+	}
+}
+
+// renderError is terminal: the same files render the same way.
+type renderError struct{ error }
+
+func (e *renderError) Unwrap() error { return e.error }
+
+// Run is the record of one trip.
+type Run struct {
+	Stack     string
+	Trigger   Trigger
+	Revision  string
+	Plan      apply.Plan
+	Inventory apply.Inventory
+	Health    Health
+	Err       error
+	Started   time.Time
+	Took      time.Duration
+}
+
+// Changed is how many objects the run created, changed or removed.
+func (r Run) Changed() int {
+	n := 0
+	for action, count := range r.Plan.Counts() {
+		if action != apply.ActionNone && action != apply.ActionWait && action != apply.ActionHandOver && r.Err == nil {
+			n += count
+		}
+	}
+	return n
+}
+
+// Trigger is why a stack was put in motion.
+type Trigger string
+
+// Triggers.
+const (
+	TriggerRevision   Trigger = "revision"   // an input changed in Git
+	TriggerDependency Trigger = "dependency" // what it waited for became Ready
+	TriggerDrift      Trigger = "drift"      // the cluster moved
+	TriggerHealth     Trigger = "health"     // an object of it became more or less ready
+	TriggerInterval   Trigger = "interval"   // the slow resync
+	TriggerRetry      Trigger = "retry"      // the last run failed
+	TriggerHand       Trigger = "hand"       // somebody asked
+)
+
+// Health is how the objects of a stack are doing.
+type Health struct {
+	Total, Current int
+	Pending        []string // what is not there yet, and why; bounded
+	Failed         []string // what says of itself that it failed; bounded
+}
+
+// Ready is true when every object is current.
+func (h Health) Ready() bool { return h.Total == h.Current }
+
+// String is "3/4 ready: Deployment.apps o11y/grafana: 0 of 1 available".
+func (h Health) String() string {
+	s := fmt.Sprintf("%d/%d ready", h.Current, h.Total)
+	for i, list := range [][]string{h.Failed, h.Pending} {
+		for j, line := range list {
+			switch {
+			case i == 0 && j == 0:
+				s += "; failed: " + line
+			case j == 0:
+				s += "; waiting for " + line
+			default:
+				s += "; " + line
+			}
+		}
+	}
+	return s
+}

@@ -1,0 +1,377 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/reconciler/observe"
+	"github.com/plumbline-dev/plumbline/render"
+)
+
+func cores() int { return runtime.GOMAXPROCS(0) }
+
+// step is what to do about a stack now.
+type step int
+
+const (
+	stepNothing step = iota
+	stepBlocked      // say why it can't go on
+	stepObserve      // look how its objects are doing
+	stepPreview      // look whether it drifted, and leave it
+	stepGo           // down the road
+)
+
+// process is what a worker does with a name from the queue.
+func (l *Loop) process(ctx context.Context, name string) {
+	next, trip := l.next(name)
+	switch next {
+	case stepGo:
+		l.finish(ctx, trip, l.reconcile(ctx, trip))
+	case stepPreview:
+		l.previewed(ctx, trip)
+	case stepObserve:
+		l.observe(name)
+	case stepBlocked, stepNothing:
+	}
+}
+
+// reconcile goes down the road. A panic in one stack is that stack's error.
+func (l *Loop) reconcile(ctx context.Context, trip Trip) (run Run) {
+	defer func() {
+		if p := recover(); p != nil {
+			stack := make([]byte, 4096)
+			run.Err = fmt.Errorf("panic: %v\n%s", p, stack[:runtime.Stack(stack, false)])
+		}
+	}()
+	return l.Pipeline.Reconcile(ctx, trip)
+}
+
+// next decides, under the lock, from what is known now: so the newest inputs
+// always win.
+func (l *Loop) next(name string) (step, Trip) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.stacks[name]
+	if !ok {
+		return stepNothing, Trip{}
+	}
+	triggers := s.triggers
+	s.triggers = nil
+	if s.status.HandledAt != s.handled { // said below, with whatever comes of it
+		s.status.HandledAt = s.handled
+		l.statuses.Add(name)
+	}
+	if reason, message, stalled := l.blocked(name, s); reason != "" {
+		l.say(name, s, stalled, reason, message)
+		return stepBlocked, Trip{}
+	}
+	next, why := l.due(name, s, triggers)
+	if next == stepGo || next == stepPreview {
+		return next, l.trip(name, s, why)
+	}
+	return next, Trip{}
+}
+
+// blocked says why a stack can't go on at all; an empty reason: it can.
+func (l *Loop) blocked(name string, s *stackState) (reason, message string, stalled bool) {
+	switch {
+	case annotation(s.parent, SuspendAnnotation) == "true":
+		return "Suspended", "suspended by hand; to go on: plumbline resume " + name, false
+	case s.declared.Spec.Suspend && !s.removed:
+		return "Suspended", "suspended in " + s.declared.File, false
+	case s.broken != nil:
+		return s.reason, s.broken.Error(), true
+	case s.removed || s.applied == s.generation:
+		return "", "", false
+	}
+	if members := cycle(name, l.dependenciesOf); members != nil {
+		return "DependencyCycle", errCycle(members).Error(), true
+	}
+	if waits := l.waitsFor(s); len(waits) > 0 {
+		return "DependencyNotReady", "waits for " + strings.Join(waits, ", "), false
+	}
+	return "", "", false
+}
+
+func (l *Loop) dependenciesOf(name string) []string {
+	if s, ok := l.stacks[name]; ok && !s.removed {
+		return s.declared.dependencies()
+	}
+	return nil
+}
+
+// waitsFor lists the dependencies that are not Ready with their newest inputs.
+func (l *Loop) waitsFor(s *stackState) []string {
+	var out []string
+	for _, dep := range s.declared.dependencies() {
+		d, ok := l.stacks[dep]
+		switch {
+		case !ok || d.removed:
+			out = append(out, dep+" (no such stack)")
+		case !d.current() || !d.ready:
+			out = append(out, dep)
+		}
+	}
+	return out
+}
+
+// due decides between a trip, a look, and nothing.
+func (l *Loop) due(name string, s *stackState, triggers map[Trigger]bool) (step, Trigger) {
+	for _, why := range []Trigger{TriggerHand, TriggerInterval} {
+		if triggers[why] {
+			return stepGo, why
+		}
+	}
+	switch {
+	case s.failures > 0 && time.Now().Before(s.retryAt):
+		return stepObserve, ""
+	case s.stalled == s.generation && s.generation > 0 && !triggers[TriggerRetry]:
+		return stepObserve, ""
+	case s.applied != s.generation && triggers[TriggerDependency]:
+		return stepGo, TriggerDependency
+	case s.applied != s.generation:
+		return stepGo, TriggerRevision
+	case s.incomplete || s.failures > 0 || triggers[TriggerRetry]:
+		return stepGo, TriggerRetry
+	case triggers[TriggerDrift] && l.suspicious(name, s):
+		return l.drifted(name, s)
+	}
+	return stepObserve, ""
+}
+
+// drifted bounds how often one stack is put right: somebody may insist.
+func (l *Loop) drifted(name string, s *stackState) (step, Trigger) {
+	switch s.mode() {
+	case DriftOff:
+		return stepObserve, ""
+	case DriftDetect:
+		return stepPreview, TriggerDrift
+	}
+	since := time.Since(s.drifted)
+	if since > time.Minute {
+		s.drifts = 0
+	}
+	pause := min(time.Minute, 250*time.Millisecond<<min(max(0, s.drifts-5), 8))
+	if s.drifts >= 5 && since < pause {
+		l.triggerAfter(name, TriggerDrift, pause-since)
+		return stepObserve, ""
+	}
+	s.drifts++
+	s.drifted = time.Now()
+	return stepGo, TriggerDrift
+}
+
+// suspicious compares what is known with what the watches say now. The events
+// of our own writes end here.
+func (l *Loop) suspicious(name string, s *stackState) bool {
+	live := l.OfStack(name)
+	if len(live) != len(s.known) || s.parent == nil {
+		return true
+	}
+	return slices.ContainsFunc(live, func(e observe.Entry) bool {
+		known, ok := s.known[apply.ID(e.ID)]
+		return !ok || known.UID != e.UID || known.Fingerprint != apply.Fingerprint(e.Fingerprint) || e.Deleting
+	})
+}
+
+// trip puts together what one way down the road needs.
+func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
+	source := l.sources[s.declared.Source]
+	trip := Trip{Stack: name, Trigger: why, Revision: s.revision, Removed: s.removed, Rendered: s.rendered,
+		Apply: apply.Request{
+			Spec: s.declared.mirror(source.config.URL), Parent: s.parent, Known: s.known, Digest: storedDigest(s.parent),
+			Prune: s.declared.Spec.prune(), Confirmed: annotation(s.parent, ConfirmAnnotation), Hold: l.hold(source, s),
+			Elsewhere: func(id apply.ID) string { return l.elsewhere(name, id) },
+			Foreign:   l.foreign,
+		}}
+	if why == TriggerHand { // whoever asks by hand wants the server asked
+		trip.Apply.Known, trip.Apply.Digest = nil, ""
+	}
+	if !s.removed {
+		trip.Render = l.renderRequest(s.declared, source)
+	}
+	trip.generation = s.generation
+	return trip
+}
+
+// hold is a reason not to delete anything: what could not be read may hold what
+// seems to be gone.
+func (l *Loop) hold(source *sourceState, s *stackState) string {
+	switch {
+	case s.unsure != "":
+		return s.unsure
+	case source.broken > 0:
+		return fmt.Sprintf("%d other stacks of source %s can't be read or rendered: objects may have moved there", source.broken, source.config.Name)
+	}
+	return ""
+}
+
+func (l *Loop) renderRequest(d Declared, source *sourceState) render.Request {
+	request := d.Render(source.snapshot.FS)
+	request.Scope = l.Scope
+	return request
+}
+
+// finish takes what a trip came to.
+func (l *Loop) finish(ctx context.Context, trip Trip, run Run) {
+	if ctx.Err() != nil {
+		return // stopping: the next start goes on from what is in the cluster
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.stacks[trip.Stack]
+	if !ok {
+		return
+	}
+	if run.Inventory.Applied != nil {
+		s.known = run.Inventory.Applied
+		s.parent = newer(s.parent, run.Inventory.Parent)
+	}
+	s.held, s.removal = run.Plan.Held, run.Plan.Removal
+	if run.Err != nil {
+		l.failed(trip, s, run.Err)
+		return
+	}
+	l.succeeded(trip, s, run)
+}
+
+func (l *Loop) failed(trip Trip, s *stackState, err error) {
+	s.failures++
+	s.missing = apply.UnknownKind(err)
+	s.clash(err)
+	var broken *renderError
+	if apply.Terminal(err) || errors.As(err, &broken) {
+		s.stalled, s.failures = trip.generation, 0
+		l.say(trip.Stack, s, true, "Refused", err.Error())
+		l.setReady(trip.Stack, s, false)
+		return
+	}
+	delay := backoff(s.failures)
+	s.retryAt = time.Now().Add(delay - time.Millisecond)
+	l.triggerAfter(trip.Stack, TriggerRetry, delay)
+	l.say(trip.Stack, s, false, "Retrying", err.Error())
+}
+
+// backoff doubles from half a second to two minutes, with jitter.
+func backoff(failures int) time.Duration {
+	delay := min(2*time.Minute, 500*time.Millisecond<<min(failures-1, 10))
+	return delay/2 + rand.N(delay/2)
+}
+
+func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
+	s.failures, s.missing = 0, false
+	if s.stalled == trip.generation {
+		s.stalled = 0
+	}
+	s.incomplete = run.Inventory.Partial || len(run.Inventory.Waiting) > 0
+	if s.applied != trip.generation {
+		s.deadline = time.Now().Add(s.declared.Spec.Ready.Timeout.or(5 * time.Minute))
+		l.triggerAfter(trip.Stack, TriggerHealth, time.Until(s.deadline)+time.Millisecond)
+	}
+	s.applied = trip.generation
+	if s.removed && run.Inventory.Parent == nil {
+		l.forget(trip.Stack, s)
+		return
+	}
+	if s.generation != trip.generation {
+		l.queue.Add(trip.Stack) // newer inputs came in the meantime
+		return
+	}
+	if !s.incomplete {
+		s.rendered = nil
+	} else if l.mayGoOn(run.Inventory) {
+		l.triggerAfter(trip.Stack, TriggerRetry, 50*time.Millisecond)
+	}
+	l.settle(trip.Stack, s, run.Health)
+}
+
+// mayGoOn is true when what a partial apply waited for is there already: its
+// event may have come before anybody listened.
+func (l *Loop) mayGoOn(inv apply.Inventory) bool {
+	for _, id := range inv.IDs() {
+		if id.Kind == "CustomResourceDefinition" || id.Kind == "Namespace" {
+			if e, ok := l.Watched(observe.ID(id)); !ok || e.Status != status.CurrentStatus {
+				return false
+			}
+		}
+	}
+	return inv.Partial
+}
+
+// observe looks at the stack's objects. It costs no request.
+func (l *Loop) observe(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.stacks[name]
+	if !ok || s.stalled == s.generation || s.applied == 0 || s.failures > 0 || s.removed {
+		return
+	}
+	ids := make([]apply.ID, 0, len(s.known))
+	for id := range s.known {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, apply.ID.Compare)
+	l.settle(name, s, healthOf(ids, l.Watched))
+}
+
+// settle says how the stack is doing, and wakes who waited for it.
+func (l *Loop) settle(name string, s *stackState, h Health) {
+	ready := s.current() && h.Ready()
+	s.status.Objects = fmt.Sprintf("%d/%d", h.Current, h.Total)
+	switch {
+	case s.removed:
+		l.say(name, s, false, "Removing", orString(s.held, "its objects are on their way out"))
+	case ready:
+		s.status.Digest = apply.Digest(s.known)
+		l.say(name, s, false, "Ready", h.String())
+	case !s.deadline.IsZero() && time.Now().After(s.deadline) && s.current():
+		l.say(name, s, true, "RolloutFailed", h.String())
+	default:
+		l.say(name, s, false, "Progressing", h.String())
+	}
+	l.setReady(name, s, ready)
+}
+
+// setReady wakes the dependants in the moment a stack becomes Ready.
+func (l *Loop) setReady(name string, s *stackState, ready bool) {
+	was := s.ready
+	s.ready = ready
+	if !ready || was {
+		return
+	}
+	if s.announce {
+		s.announce = false
+		l.Log.Info("stack ready", "stack", name, "revision", s.revision, "objects", s.status.Objects,
+			"leadTime", time.Since(s.pushed).Round(time.Millisecond).String())
+	}
+	for other, o := range l.stacks {
+		if o.applied != o.generation && slices.Contains(o.declared.dependencies(), name) {
+			l.trigger(other, TriggerDependency)
+		}
+	}
+}
+
+// previewed reports drift that the stack wants left alone.
+func (l *Loop) previewed(ctx context.Context, trip Trip) {
+	plan, err := l.Pipeline.Preview(ctx, trip)
+	if err != nil || !plan.Differs() {
+		return
+	}
+	l.Log.Warn("drift detected", "stack", trip.Stack, "revision", trip.Revision, "plan", plan.String())
+}
+
+func orString(s, fallback string) string {
+	if s != "" {
+		return s
+	}
+	return fallback
+}

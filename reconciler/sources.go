@@ -1,0 +1,356 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+	"github.com/plumbline-dev/plumbline/render"
+)
+
+func (l *Loop) wanted(stack string) bool { return l.Only == nil || l.Only(stack) }
+
+// follow keeps one source up to date: at its interval, and when told. After a
+// restart it goes on from what was accepted before, even if the remote is gone.
+func (l *Loop) follow(ctx context.Context, s *sourceState) {
+	if snapshot, err := l.Last(s.config.Fetch()); err == nil {
+		l.advance(ctx, s, snapshot)
+	}
+	failures := 0
+	for {
+		err := l.pull(ctx, s)
+		if ctx.Err() != nil {
+			return
+		}
+		wait := s.config.interval()
+		if err != nil {
+			failures++
+			if fetch.Retryable(err) {
+				wait = min(wait, backoff(failures))
+			}
+		} else {
+			failures = 0
+		}
+		wait += rand.N(wait/20 + 1)
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.poke:
+		case <-time.After(wait):
+		}
+	}
+}
+
+// pull asks the remote, and takes the new commit down the road. Whatever goes
+// wrong, the last good commit stays in force.
+func (l *Loop) pull(ctx context.Context, s *sourceState) error {
+	snapshot, err := l.fetch(ctx, s)
+	if err == nil && snapshot.Commit == s.snapshot.Commit {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.saySource(s, "Fetched", s.complaint)
+		return nil
+	}
+	if err == nil {
+		err = l.advance(ctx, s, snapshot)
+	}
+	if err != nil && ctx.Err() == nil {
+		l.Log.Error("source failed", "source", s.config.Name, "error", err.Error())
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.saySource(s, "Failed", err.Error())
+	}
+	return err
+}
+
+func (l *Loop) fetch(ctx context.Context, s *sourceState) (fetch.Snapshot, error) {
+	select {
+	case l.fetches <- struct{}{}:
+		defer func() { <-l.fetches }()
+	case <-ctx.Done():
+		return fetch.Snapshot{}, ctx.Err()
+	}
+	return l.Pipeline.Fetch(ctx, s.config.Fetch())
+}
+
+// candidate is a stack of a new snapshot, before anybody knows of it.
+type candidate struct {
+	declared Declared
+	broken   error
+	reason   string
+	rendered *render.Output
+	inputs   render.Inputs
+	same     bool // neither the declaration nor an input changed
+}
+
+// advance finds out what a new snapshot means for every stack of its source:
+// all of them are rendered (where an input changed) before one is planned.
+func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snapshot) error {
+	seen := time.Now()
+	declared, broken, err := Discover(snapshot.FS, s.config)
+	if err != nil {
+		return err
+	}
+	declared = slices.DeleteFunc(declared, func(d Declared) bool { return !l.wanted(d.Name) })
+	broken = slices.DeleteFunc(broken, func(b Broken) bool { return !l.wanted(b.Name) })
+	candidates := l.candidates(ctx, s, snapshot, declared)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.snapshot, s.advanced = snapshot, true
+	moved := l.publish(s, candidates, broken, seen)
+	if l.Only == nil {
+		l.retire(s, candidates, broken)
+	}
+	l.claim()
+	l.Log.Info("source moved", "source", s.config.Name, "revision", snapshot.Commit, "ref", snapshot.Ref,
+		"stacks", len(declared), "changed", moved, "broken", s.broken, "took", time.Since(seen).Round(time.Millisecond).String())
+	for _, b := range broken {
+		l.Log.Error("stack broken", "source", s.config.Name, "file", b.File, "error", b.Err.Error())
+	}
+	s.status.Stacks = len(declared)
+	s.complaint = brokenFiles(broken)
+	l.saySource(s, "Fetched", s.complaint)
+	return nil
+}
+
+func brokenFiles(broken []Broken) string {
+	lines := make([]string, len(broken))
+	for i, b := range broken {
+		lines[i] = b.Err.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// candidates renders what has to be rendered, as many at once as there are cores.
+func (l *Loop) candidates(ctx context.Context, s *sourceState, snapshot fetch.Snapshot, declared []Declared) []candidate {
+	out := make([]candidate, len(declared))
+	next := &sourceState{config: s.config, snapshot: snapshot}
+	var group sync.WaitGroup
+	for i, d := range declared {
+		hash, inputs := l.before(d.Name)
+		if hash == d.hash() {
+			if changed, err := inputs.Changed(snapshot.FS); err == nil && changed == "" {
+				out[i] = candidate{declared: d, same: true}
+				continue
+			}
+		}
+		select {
+		case l.renders <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		group.Go(func() {
+			defer func() { <-l.renders }()
+			out[i] = l.candidate(ctx, d, next)
+		})
+	}
+	group.Wait()
+	return out
+}
+
+func (l *Loop) before(name string) (hash string, inputs render.Inputs) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s, ok := l.stacks[name]; ok && !s.removed {
+		return s.hash, s.inputs
+	}
+	return "", render.Inputs{}
+}
+
+func (l *Loop) candidate(ctx context.Context, d Declared, source *sourceState) candidate {
+	output, err := l.Pipeline.Render(ctx, l.renderRequest(d, source))
+	c := candidate{declared: d, inputs: output.Inputs, rendered: &output}
+	if err != nil {
+		c.broken, c.reason, c.rendered = err, "RenderFailed", nil
+	}
+	return c
+}
+
+// publish makes the candidates known, and sets those in motion that changed.
+func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Broken, seen time.Time) (moved int) {
+	source.broken = 0
+	for _, c := range candidates {
+		s := l.stack(c.declared.Name)
+		if c.same {
+			if s.broken != nil {
+				source.broken++
+			}
+			continue
+		}
+		moved++
+		s.declared, s.hash, s.inputs, s.broken, s.reason = c.declared, c.declared.hash(), c.inputs, c.broken, c.reason
+		s.removed, s.unsure = false, ""
+		s.revision, s.pushed, s.announce, s.ready = source.snapshot.Commit, seen, true, false
+		s.generation++
+		s.failures, s.drifts, s.rendered = 0, 0, c.rendered
+		if c.rendered != nil {
+			s.wants = s.wants[:0]
+			for _, o := range c.rendered.Objects {
+				s.wants = append(s.wants, apply.IDOf(o.Unstructured))
+			}
+		} else {
+			source.broken++
+		}
+		l.trigger(c.declared.Name, TriggerRevision)
+	}
+	for _, b := range broken {
+		source.broken++
+		if name := l.nameOf(source, b); name != "" {
+			s := l.stack(name)
+			s.declared.Name, s.declared.Source, s.declared.File = name, source.config.Name, b.File
+			s.broken, s.reason, s.hash, s.revision, s.ready = b.Err, "InvalidStack", "", source.snapshot.Commit, false
+			l.trigger(name, TriggerRevision)
+		}
+	}
+	return moved
+}
+
+// stack is the state of a stack, made when it is first heard of.
+func (l *Loop) stack(name string) *stackState {
+	s, ok := l.stacks[name]
+	if !ok {
+		s = &stackState{parent: l.Cluster.Stack(name)}
+		s.status = statusOf(s.parent)
+		s.handled = s.status.HandledAt
+		s.declared.Name = name
+		l.stacks[name] = s
+		defer func() { l.asked(name, s) }()
+	}
+	return s
+}
+
+// nameOf finds the stack that a broken file declares: by its name, or by where
+// it was declared before.
+func (l *Loop) nameOf(source *sourceState, b Broken) string {
+	if b.Name != "" {
+		return b.Name
+	}
+	for name, s := range l.stacks {
+		if s.declared.Source == source.config.Name && s.declared.File == b.File {
+			return name
+		}
+	}
+	for _, parent := range l.Cluster.Stacks(source.config.Name) {
+		if stackPath(parent) == path.Dir(b.File) {
+			return parent.GetName()
+		}
+	}
+	return ""
+}
+
+// retire marks the stacks of the source that are no longer in it: those that
+// the loop knows, and those that only the cluster remembers.
+func (l *Loop) retire(source *sourceState, candidates []candidate, broken []Broken) {
+	there := map[string]bool{}
+	unsure := ""
+	for _, c := range candidates {
+		there[c.declared.Name] = true
+	}
+	for _, b := range broken {
+		name := l.nameOf(source, b)
+		there[name] = true
+		if b.Name == "" {
+			unsure = fmt.Sprintf("%s can't be read: it may be this stack's", b.File)
+		}
+	}
+	if len(candidates)+len(broken) == 0 {
+		unsure = "the source holds no stack at all any more: is " + source.config.dir() + " still the right directory?"
+	}
+	names := []string{}
+	for _, parent := range l.Cluster.Stacks(source.config.Name) {
+		names = append(names, parent.GetName())
+	}
+	for name, s := range l.stacks {
+		if s.declared.Source == source.config.Name {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if there[name] {
+			continue
+		}
+		s := l.stack(name)
+		if !s.removed {
+			s.generation++
+		}
+		s.removed, s.broken, s.ready, s.wants, s.rendered, s.hash = true, nil, false, nil, nil, ""
+		s.declared.Source, s.unsure, s.revision = source.config.Name, orString(withHint(unsure, name), ""), source.snapshot.Commit
+		l.trigger(name, TriggerRevision)
+	}
+}
+
+func withHint(reason, stack string) string {
+	if reason == "" {
+		return ""
+	}
+	return reason + " Nothing is deleted; if it should be: see `plumbline status " + stack + "`"
+}
+
+// claim notes anew who wants what. A stack whose claims stood in the way of
+// another's may have let go.
+func (l *Loop) claim() {
+	claims := map[apply.ID][]string{}
+	for _, name := range sorted(l.stacks) {
+		for _, id := range l.stacks[name].wants {
+			claims[id] = append(claims[id], name)
+		}
+	}
+	l.claims = claims
+	for name, s := range l.stacks {
+		if s.clashed {
+			s.clashed, s.stalled = false, 0
+			l.trigger(name, TriggerRetry)
+		}
+	}
+}
+
+// elsewhere is another stack that wants the object.
+func (l *Loop) elsewhere(stack string, id apply.ID) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, other := range l.claims[id] {
+		if other != stack {
+			return other
+		}
+	}
+	return ""
+}
+
+// foreign is true for a stack whose source another Plumbline follows.
+func (l *Loop) foreign(stack string) bool {
+	source, _, _ := strings.Cut(stack, ".")
+	return l.sources[source] == nil && l.Cluster.Stack(stack) != nil
+}
+
+// forget ends a stack that left Git and the cluster.
+func (l *Loop) forget(name string, s *stackState) {
+	delete(l.stacks, name)
+	l.Log.Info("stack removed", "stack", name, "revision", s.revision)
+}
+
+var errNoSource = errors.New("no such source")
+
+// Poke looks at a source now rather than at its interval.
+func (l *Loop) Poke(source string) error {
+	s, ok := l.sources[source]
+	if !ok {
+		return fmt.Errorf("%w: %s", errNoSource, source)
+	}
+	select {
+	case s.poke <- struct{}{}:
+	default: // one is enough
+	}
+	return nil
+}

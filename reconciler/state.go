@@ -1,0 +1,90 @@
+package reconciler
+
+import (
+	"errors"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+	"github.com/plumbline-dev/plumbline/render"
+)
+
+// stackState is what the loop remembers of one stack. Losing it costs some
+// questions to the API server, nothing else. Loop.mu guards it.
+type stackState struct {
+	declared Declared
+	broken   error  // why it can't be planned at all: its file, its render, a circle
+	reason   string // the condition's reason for broken
+	removed  bool   // it left Git
+	unsure   string // removed, but something in the source could not be read
+
+	revision string    // the commit at which its inputs last changed
+	pushed   time.Time // when that commit was seen
+	inputs   render.Inputs
+	rendered *render.Output // until it is applied; later runs render again
+	hash     string         // of the declaration
+	wants    []apply.ID
+
+	generation int64 // counts changes of the inputs
+	applied    int64 // the generation that is in the cluster
+	stalled    int64 // the generation that failed for good
+	incomplete bool  // applied as far as possible: something has to come or go first
+	missing    bool  // a kind is not served
+	clashed    bool  // it wants what another stack has
+	failures   int
+	retryAt    time.Time
+	deadline   time.Time // of the rollout
+	drifts     int       // corrections in a row, for backing off
+	drifted    time.Time
+
+	known    map[apply.ID]apply.Applied
+	parent   *unstructured.Unstructured
+	triggers map[Trigger]bool
+	handled  string // the last request by hand that was carried out
+	ready    bool
+	announce bool // the next Ready is the first of this generation
+	held     string
+	removal  string
+	status   Status
+	written  string // the status that the cluster was told last
+}
+
+// clash notes that this stack has to be tried again when claims change.
+func (s *stackState) clash(err error) { s.clashed = errors.Is(err, apply.ErrClaimed) }
+
+func (s *stackState) current() bool { return s.applied == s.generation && !s.incomplete }
+
+func (s *stackState) mode() DriftMode {
+	if s.declared.Spec.Drift.Mode == "" {
+		return DriftCorrect
+	}
+	return s.declared.Spec.Drift.Mode
+}
+
+// sourceState is what the loop remembers of one source.
+type sourceState struct {
+	config    SourceConfig
+	snapshot  fetch.Snapshot
+	poke      chan struct{}
+	broken    int    // stacks that can't be read or rendered
+	complaint string // about the files among them
+	advanced  bool   // at least one snapshot went through
+	handled   string
+	status    SourceStatus
+}
+
+// Annotations by which people, and the CLI, ask for things.
+const (
+	RequestAnnotation = "plumbline.dev/reconcile-at" // any new value: reconcile now
+	ConfirmAnnotation = "plumbline.dev/confirm"      // the name of a held removal
+	SuspendAnnotation = "plumbline.dev/suspend"      // "true": leave the cluster alone
+)
+
+func annotation(u *unstructured.Unstructured, name string) string {
+	if u == nil {
+		return ""
+	}
+	return u.GetAnnotations()[name]
+}

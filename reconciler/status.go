@@ -1,0 +1,200 @@
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Status is the last word on a stack, kept in its Stack object. Conditions are
+// those of kstatus, so that kubectl wait and every other tool understands it.
+type Status struct {
+	ObservedGeneration int64              `json:"observedGeneration"`
+	Conditions         []metav1.Condition `json:"conditions"`
+	Revision           string             `json:"revision"`
+	Objects            string             `json:"objects"`
+	// Digest of what was applied and what came of it: after a restart, nobody
+	// needs to ask about a stack for which it still holds.
+	Digest    string      `json:"digest"`
+	HandledAt string      `json:"handledAt"`
+	Held      *HeldStatus `json:"held"`
+}
+
+// HeldStatus says what waits for a confirmation.
+type HeldStatus struct {
+	Removal string `json:"removal"`
+	Message string `json:"message"`
+}
+
+// Condition types.
+const (
+	ConditionReady       = "Ready"
+	ConditionReconciling = "Reconciling"
+	ConditionStalled     = "Stalled"
+)
+
+// messageBytes bounds a condition's message: etcd is no place for reports.
+const messageBytes = 4096
+
+// progressDelay keeps passing states out of the API server: most are over
+// before anybody could read them.
+const progressDelay = time.Second
+
+// say sets the status of a stack. It is written soon: at once where it is a
+// result, in a moment where it is a passing state. Loop.mu is held.
+func (l *Loop) say(name string, s *stackState, stalled bool, reason, message string) {
+	ready := reason == "Ready"
+	s.status.Revision = s.revision
+	s.status.Held = nil
+	if s.held != "" {
+		s.status.Held = &HeldStatus{s.removal, s.held}
+	}
+	if !ready {
+		s.status.Digest = ""
+	}
+	set := func(kind string, on bool) {
+		state, why, text := metav1.ConditionFalse, reason, message
+		if on {
+			state = metav1.ConditionTrue
+		} else if kind != ConditionReady {
+			why, text = "No", ""
+		}
+		setCondition(&s.status.Conditions, metav1.Condition{Type: kind, Status: state, Reason: why, Message: short(text, messageBytes)})
+	}
+	set(ConditionReady, ready)
+	set(ConditionReconciling, !ready && !stalled && reason != "Suspended")
+	set(ConditionStalled, stalled)
+	if l.Said != nil {
+		l.Said()
+	}
+	if ready || stalled || reason == "Suspended" {
+		l.statuses.Add(name)
+		return
+	}
+	l.statuses.AddAfter(name, progressDelay)
+}
+
+// setCondition keeps the time of the last transition.
+func setCondition(list *[]metav1.Condition, c metav1.Condition) {
+	for i, old := range *list {
+		if old.Type == c.Type {
+			c.LastTransitionTime = old.LastTransitionTime
+			if old.Status != c.Status {
+				c.LastTransitionTime = metav1.NewTime(time.Now().Truncate(time.Second))
+			}
+			conditions := append([]metav1.Condition{}, *list...)
+			conditions[i] = c
+			*list = conditions
+			return
+		}
+	}
+	c.LastTransitionTime = metav1.NewTime(time.Now().Truncate(time.Second))
+	*list = append(append([]metav1.Condition{}, *list...), c)
+}
+
+// writeStatus makes the Stack object say what the loop says. It costs nothing
+// when it says so already.
+func (l *Loop) writeStatus(ctx context.Context, name string) {
+	if strings.HasPrefix(name, sourcePrefix) {
+		l.writeSource(ctx, name)
+		return
+	}
+	l.mu.Lock()
+	s, ok := l.stacks[name]
+	if !ok {
+		l.mu.Unlock()
+		return
+	}
+	want, parent, removed := s.status, s.parent, s.removed
+	declared, source := s.declared, l.sources[s.declared.Source]
+	l.mu.Unlock()
+	if parent == nil && (removed || source == nil || len(want.Conditions) == 0) {
+		return
+	}
+	parent, err := l.Cluster.WriteStatus(ctx, name, parent, declared.mirror(source.config.URL), want)
+	if err != nil {
+		if ctx.Err() == nil && !apierrors.IsNotFound(err) {
+			l.Log.Warn("status not written", "stack", name, "error", err.Error())
+		}
+		l.statuses.AddAfter(name, 5*time.Second)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s, ok := l.stacks[name]; ok {
+		s.parent = newer(s.parent, parent)
+		s.written = normal(want)
+		if l.Said != nil {
+			l.Said()
+		}
+	}
+}
+
+// statusOf reads the status of a Stack object.
+func statusOf(u *unstructured.Unstructured) Status {
+	var s Status
+	if u == nil {
+		return s
+	}
+	if raw, ok := u.Object["status"].(map[string]any); ok {
+		_ = runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &s) // what can't be read is written anew
+	}
+	return s
+}
+
+func storedDigest(u *unstructured.Unstructured) string { return statusOf(u).Digest }
+
+// sameStatus is true when the object says so already.
+func sameStatus(u *unstructured.Unstructured, want Status) bool {
+	have := statusOf(u)
+	return u != nil && normal(have) == normal(want)
+}
+
+// normal is a status as text, times in one zone.
+func normal(s Status) string {
+	conditions := append([]metav1.Condition{}, s.Conditions...)
+	for i := range conditions {
+		conditions[i].LastTransitionTime = metav1.NewTime(conditions[i].LastTransitionTime.UTC())
+	}
+	s.Conditions = conditions
+	raw, _ := json.Marshal(s)
+	return string(raw)
+}
+
+// SourceStatus is the last word on a source, kept in its Source object.
+type SourceStatus struct {
+	Conditions []metav1.Condition `json:"conditions"`
+	Revision   string             `json:"revision"`
+	Ref        string             `json:"ref"`
+	Author     string             `json:"author"`
+	Subject    string             `json:"subject"`
+	Stacks     int                `json:"stacks"`
+	Broken     int                `json:"broken"`
+	HandledAt  string             `json:"handledAt"`
+}
+
+// saySource says how a source is doing: reason Fetched or Failed.
+func (l *Loop) saySource(s *sourceState, reason, message string) {
+	state := metav1.ConditionTrue
+	if reason != "Fetched" {
+		state = metav1.ConditionFalse
+	}
+	s.status.Revision, s.status.Ref, s.status.Broken = s.snapshot.Commit, s.snapshot.Ref, s.broken
+	s.status.Author, s.status.Subject = s.snapshot.Author, short(s.snapshot.Subject, 200)
+	s.status.HandledAt = s.handled
+	setCondition(&s.status.Conditions, metav1.Condition{Type: ConditionReady, Status: state, Reason: reason, Message: short(message, messageBytes)})
+	l.statuses.Add(sourcePrefix + s.config.Name)
+}
+
+func short(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}

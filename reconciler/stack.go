@@ -85,7 +85,7 @@ type PruneSpec struct {
 	// Enabled is true unless set to false: then such objects are released, not deleted.
 	Enabled *bool `yaml:"enabled,omitempty"`
 	// Limit is how many objects one commit may delete unconfirmed: "50%" (default, at least 10) or a number.
-	Limit string `yaml:"limit,omitempty"`
+	Limit string `yaml:"limit,omitempty" jsonschema:"oneof_type=string;integer"`
 	// Include names kinds to prune that are kept otherwise: Namespace, CustomResourceDefinition, PersistentVolume, PersistentVolumeClaim.
 	Include []string `yaml:"include,omitempty"`
 }

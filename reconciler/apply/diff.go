@@ -74,8 +74,14 @@ func desirable(u *unstructured.Unstructured) map[string]any {
 			annotations = maps.Clone(annotations)
 			delete(annotations, "kubectl.kubernetes.io/last-applied-configuration") // repeats it all, secrets too
 			meta["annotations"] = annotations
+			if len(annotations) == 0 {
+				delete(meta, "annotations")
+			}
 		}
 		out["metadata"] = meta
+		if len(meta) == 0 {
+			delete(out, "metadata")
+		}
 	}
 	if u.GetKind() == "Secret" && u.GroupVersionKind().Group == "" {
 		for _, field := range []string{"data", "stringData"} {

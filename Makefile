@@ -1,0 +1,47 @@
+# No logic here: each target is one line of what it runs.
+BENCH ?= .
+DEMO  ?=
+CACHE := $(CURDIR)/.cache
+LINT  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+export PLUMBLINE_LAB := $(CACHE)/plumbline-lab
+
+.DEFAULT_GOAL := help
+.PHONY: help build lab test test-fast fuzz lint fmt generate bench demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/plumbline
+	go build -trimpath -o bin/plumbline ./cmd/plumbline
+
+lab: ## build the control plane that demo and tests run on (the first time takes minutes)
+	cmd/plumbline-lab/build.sh $(PLUMBLINE_LAB)
+
+demo: build lab ## from a push to a true cluster, on a real control plane; DEMO=once runs unattended
+	DEMO=$(DEMO) go run ./cmd/plumbline-demo -plumbline bin/plumbline -lab $(PLUMBLINE_LAB)
+
+test: lab ## run all tests
+	go test -race -timeout 30m ./...
+	cd cmd/plumbline-lab && go test -timeout 15m ./...
+
+test-fast: ## run the tests that need no control plane
+	go test -short ./...
+
+fuzz: ## fuzz each parser of outside input for a while
+	./fuzz.sh 30s
+
+bench: build lab ## measure, in text that benchstat reads; BENCH=regexp selects
+	BENCH='$(BENCH)' go run ./cmd/plumbline-bench -plumbline bin/plumbline -lab $(PLUMBLINE_LAB)
+
+lint: ## vet and lint
+	go vet ./... && go run $(LINT) run ./...
+	cd cmd/plumbline-lab && go vet ./...
+
+fmt: ## format
+	gofmt -w $$(git ls-files '*.go')
+
+generate: ## write schemas and reference pages anew
+	go test ./reconciler ./cmd/plumbline -run 'TestSchemas|TestReference' -update
+
+clean: ## remove what was built
+	rm -rf bin $(CACHE)

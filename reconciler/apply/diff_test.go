@@ -27,7 +27,7 @@ func TestDiff(t *testing.T) {
 		{"a value", "{spec: {a: 1}}", "{spec: {a: 2}}", []string{"spec.a: 1 → 2"}},
 		{"a new field", "{spec: {}}", "{spec: {a: [x]}}", []string{`spec.a: (none) → ["x"]`}},
 		{"a field that goes", "{spec: {a: x}}", "{spec: {}}", []string{`spec.a: "x" → (none)`}},
-		{"lists by name", "{c: [{name: a, image: x}, {name: b}]}", "{c: [{name: b}, {name: a, image: z}]}", []string{`c[name=a].image: "x" → "y"`}},
+		{"lists by name", "{c: [{name: a, image: x}, {name: b}]}", "{c: [{name: b}, {name: a, image: z}]}", []string{`c[name=a].image: "x" → "z"`}},
 		{"lists by place", "{c: [1, 2]}", "{c: [1, 3, 4]}", []string{"c[1]: 2 → 3", "c[2]: (none) → 4"}},
 		{"names that come twice go by place", "{c: [{name: a}, {name: a}]}", "{c: [{name: a}]}", []string{`c[1]: {"name":"a"} → (none)`}},
 		{"awkward keys are quoted", "{metadata: {labels: {app.k8s.io/x: a}}}", "{metadata: {labels: {app.k8s.io/x: b}}}",

@@ -6,5 +6,5 @@ import "embed"
 
 // FS holds the templates, by their paths in this directory.
 //
-//go:embed schemas
+//go:embed schemas install
 var FS embed.FS

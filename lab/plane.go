@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,7 +53,12 @@ func StartPlane(ctx context.Context, binary string, o PlaneOptions) (*Plane, err
 	if err != nil {
 		return nil, err
 	}
+	impatient := context.AfterFunc(ctx, p.kill)
 	line, err := bufio.NewReader(out).ReadString('\n')
+	if !impatient() {
+		<-p.done
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
 		_ = p.stop(time.Minute)
 		return nil, fmt.Errorf("the control plane did not start: %s", strings.TrimSpace(said.String()))
@@ -67,6 +73,9 @@ func (p *Plane) Stop() error { return p.process.stop(30 * time.Second) }
 
 // Kill ends it as a power cut would.
 func (p *Plane) Kill() { p.process.kill() }
+
+// Ended is closed when the control plane has ended.
+func (p *Plane) Ended() <-chan struct{} { return p.process.done }
 
 // PID is its process.
 func (p *Plane) PID() int { return p.process.cmd.Process.Pid }
@@ -93,16 +102,28 @@ func start(ctx context.Context, binary string, args, env []string, stderr io.Wri
 		return nil, nil, err
 	}
 	cmd.Stdout = in
-	if err := cmd.Start(); err != nil {
+	detach(cmd)
+	p := &process{cmd: cmd, stdin: stdin, done: make(chan struct{})}
+	started := make(chan error)
+	go p.run(started)
+	if err := <-started; err != nil {
 		return nil, nil, fmt.Errorf("start %s: %w", filepath.Base(binary), err)
 	}
 	_ = in.Close()
-	p := &process{cmd: cmd, stdin: stdin, done: make(chan struct{})}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.done)
-	}()
 	return p, out, nil
+}
+
+// run starts the child and waits for it, on one thread: on Linux, a child dies
+// with the thread that started it.
+func (p *process) run(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(p.done)
+	err := p.cmd.Start()
+	started <- err
+	if err == nil {
+		p.err = p.cmd.Wait()
+	}
 }
 
 func (p *process) stop(patience time.Duration) error {

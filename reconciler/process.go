@@ -142,6 +142,8 @@ func (l *Loop) due(name string, s *stackState, triggers map[Trigger]bool) (step,
 		return stepGo, TriggerRevision
 	case s.incomplete || s.failures > 0 || triggers[TriggerRetry]:
 		return stepGo, TriggerRetry
+	case s.removed && triggers[TriggerDrift]: // handed over, or gone at last
+		return stepGo, TriggerDrift
 	case triggers[TriggerDrift] && l.suspicious(name, s):
 		return l.drifted(name, s)
 	}
@@ -199,7 +201,7 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 	if !s.removed {
 		trip.Render = l.renderRequest(s.declared, source)
 	}
-	trip.generation = s.generation
+	trip.generation, s.hold = s.generation, trip.Apply.Hold
 	return trip
 }
 

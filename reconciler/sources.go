@@ -113,6 +113,7 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 		l.retire(s, candidates, broken)
 	}
 	l.claim()
+	l.release(s)
 	l.Log.Info("source moved", "source", s.config.Name, "revision", snapshot.Commit, "ref", snapshot.Ref,
 		"stacks", len(declared), "changed", moved, "broken", s.broken, "took", time.Since(seen).Round(time.Millisecond).String())
 	for _, b := range broken {
@@ -311,6 +312,15 @@ func (l *Loop) claim() {
 	for name, s := range l.stacks {
 		if s.clashed {
 			s.clashed, s.stalled = false, 0
+			l.trigger(name, TriggerRetry)
+		}
+	}
+}
+
+// release tries again where the reason to hold deletions is another now, or none.
+func (l *Loop) release(source *sourceState) {
+	for name, s := range l.stacks {
+		if s.declared.Source == source.config.Name && s.held != "" && s.hold != l.hold(source, s) {
 			l.trigger(name, TriggerRetry)
 		}
 	}

@@ -44,8 +44,9 @@ type stackState struct {
 	triggers map[Trigger]bool
 	handled  string // the last request by hand that was carried out
 	ready    bool
-	announce bool // the next Ready is the first of this generation
-	held     string
+	announce bool   // the next Ready is the first of this generation
+	held     string // why the last plan deletes nothing
+	hold     string // the reason that plan was given for it; "": its own
 	removal  string
 	status   Status
 	written  string // the status that the cluster was told last

@@ -22,7 +22,10 @@ func (l *Loop) wanted(stack string) bool { return l.Only == nil || l.Only(stack)
 // restart it goes on from what was accepted before, even if the remote is gone.
 func (l *Loop) follow(ctx context.Context, s *sourceState) {
 	if snapshot, err := l.Last(s.config.Fetch()); err == nil {
-		l.advance(ctx, s, snapshot)
+		err = l.advance(ctx, s, snapshot)
+		if err != nil && ctx.Err() == nil {
+			l.Log.Error("source failed", "source", s.config.Name, "error", err.Error())
+		}
 	}
 	failures := 0
 	for {

@@ -125,17 +125,11 @@ func Discover(fsys fs.FS, source SourceConfig) ([]Declared, []Broken, error) {
 		case entry.IsDir() || entry.Name() != StackFile:
 			return nil
 		}
-		data, err := fs.ReadFile(fsys, file)
-		if err != nil {
-			broken = append(broken, Broken{File: file, Err: err})
-			return nil
-		}
-		stack, name, err := parseStack(file, data, source)
-		if err != nil {
+		if stack, name, err := readStack(fsys, file, source); err != nil {
 			broken = append(broken, Broken{File: file, Name: name, Err: err})
-			return nil
+		} else {
+			stacks = append(stacks, stack)
 		}
-		stacks = append(stacks, stack)
 		return nil
 	})
 	if err != nil {
@@ -143,6 +137,14 @@ func Discover(fsys fs.FS, source SourceConfig) ([]Declared, []Broken, error) {
 	}
 	stacks, twice := unique(stacks)
 	return stacks, append(broken, twice...), nil
+}
+
+func readStack(fsys fs.FS, file string, source SourceConfig) (Declared, string, error) {
+	data, err := fs.ReadFile(fsys, file)
+	if err != nil {
+		return Declared{}, "", err
+	}
+	return parseStack(file, data, source)
 }
 
 // unique refuses every stack whose name is given twice: none of them can be

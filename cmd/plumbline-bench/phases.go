@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/plumbline-dev/plumbline/lab"
+	"github.com/plumbline-dev/plumbline/reconciler"
+)
+
+// result is what a benchmark found.
+type result struct {
+	ready    time.Duration
+	floor    floor
+	requests requests
+	usage    usage
+	server   time.Duration // CPU time of the control plane, until it came to rest
+}
+
+// floor is what a bare loop takes for the same objects; zero: there is none.
+type floor struct {
+	took time.Duration
+	cpu  time.Duration // of the control plane and the loop
+}
+
+const mib = 1 << 20
+
+func (r result) values() []value {
+	out := []value{{"ready-s", r.ready.Seconds()}}
+	if r.floor.took > 0 {
+		out = append(out, value{"floor-s", r.floor.took.Seconds()}, value{"x-floor", r.ready.Seconds() / r.floor.took.Seconds()})
+	}
+	out = append(out, r.requests.values()...)
+	out = append(out, value{"anon-MiB", float64(r.usage.anon) / mib}, value{"rss-MiB", float64(r.usage.rss) / mib},
+		value{"cpu-s", r.usage.cpu.Seconds()}, value{"server-cpu-s", r.server.Seconds()})
+	if r.floor.cpu > 0 {
+		ours := r.usage.cpu + r.server
+		out = append(out, value{"floor-cpu-s", r.floor.cpu.Seconds()}, value{"x-floor-cpu", ours.Seconds() / r.floor.cpu.Seconds()})
+	}
+	return out
+}
+
+// during measures the daemon while do runs, which returns when Ready was reached,
+// and until daemon and controllers have come to rest after that.
+func (b *bench) during(ctx context.Context, do func() (time.Duration, error)) (r result, err error) {
+	before, err := countRequests(ctx, b.metrics)
+	if err != nil {
+		return r, err
+	}
+	server, err := cpuOf(b.plane.PID())
+	if err != nil {
+		return r, err
+	}
+	watcher := watchProcess(b.daemon.PID())
+	if r.ready, err = do(); err != nil {
+		_, _ = watcher.stop()
+		return r, err
+	}
+	after, err := settled(ctx, b.metrics)
+	taken, stopErr := watcher.stop()
+	r.requests, r.usage = after.since(before), taken
+	if err := errors.Join(err, stopErr, b.quiet(ctx)); err != nil {
+		return r, err
+	}
+	now, err := cpuOf(b.plane.PID())
+	r.server = now - server
+	return r, err
+}
+
+// commitReady pushes what was written, and waits until these stacks are Ready
+// with it. The clock starts before the push.
+func (b *bench) commitReady(ctx context.Context, message string, stacks int) (time.Duration, error) {
+	if _, err := b.repo.Git("add", "-A"); err != nil {
+		return 0, err
+	}
+	if _, err := b.repo.Git("commit", "-q", "-m", message); err != nil {
+		return 0, err
+	}
+	commit, err := b.repo.Git("rev-parse", "HEAD")
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	if _, err := b.repo.Git("push", "-q", "origin", "HEAD:main"); err != nil {
+		return 0, err
+	}
+	if err := b.poke(ctx); err != nil {
+		return 0, err
+	}
+	err = b.allReady(ctx, commit, stacks)
+	b.commit = commit
+	return time.Since(start), err
+}
+
+// poke tells the daemon that the source moved, as plumbline reconcile does.
+func (b *bench) poke(ctx context.Context) error {
+	return b.cluster.Annotate(ctx, true, sourceName,
+		map[string]any{reconciler.RequestAnnotation: time.Now().UTC().Format(time.RFC3339Nano)})
+}
+
+// allReady waits until so many stacks said that they are Ready with a commit; ""
+// is any.
+func (b *bench) allReady(ctx context.Context, commit string, stacks int) error {
+	ready := map[string]bool{}
+	_, err := b.waitFor(ctx, func(r lab.Record) bool {
+		if r.Text("msg") == "stack ready" && (commit == "" || r.Text("revision") == commit) {
+			ready[r.Text("stack")] = true
+		}
+		return len(ready) == stacks
+	})
+	if err != nil {
+		return fmt.Errorf("%d of %d stacks Ready: %w", len(ready), stacks, err)
+	}
+	return nil
+}
+
+// floor measures the bare loop right before the daemon does the same, so that
+// whatever else the machine has to do hits both.
+//
+// What it applied stays: an upgrade needs something to change, and it is a small
+// burden (objects that nobody watches) next to deleting thousands of objects
+// while the daemon is measured.
+func (b *bench) floor(ctx context.Context, from, to int, tag string, onlyDeployments bool) (f floor, err error) {
+	all, err := floorObjects(from, to, tag, onlyDeployments)
+	if err != nil {
+		return f, err
+	}
+	before, err := b.bothCPU()
+	if err != nil {
+		return f, err
+	}
+	if f.took, err = applyBare(ctx, b.client, all); err != nil {
+		return f, err
+	}
+	if err := b.quiet(ctx); err != nil {
+		return f, err
+	}
+	now, err := b.bothCPU()
+	f.cpu = now - before
+	return f, err
+}
+
+// bothCPU is the CPU time of the control plane and of ourselves.
+func (b *bench) bothCPU() (time.Duration, error) {
+	server, err := cpuOf(b.plane.PID())
+	if err != nil {
+		return 0, err
+	}
+	ours, err := cpuOf(os.Getpid())
+	return server + ours, err
+}
+
+// quiet waits until the controllers are done with what was applied: the time
+// they take belongs to whoever applied it.
+func (b *bench) quiet(ctx context.Context) error {
+	for range 120 {
+		before, err := cpuOf(b.plane.PID())
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		if now, err := cpuOf(b.plane.PID()); err != nil || now-before < 200*time.Millisecond {
+			return err
+		}
+	}
+	return nil // it is what it is: a slow machine
+}
+
+const (
+	tagInstall  = "v1"
+	tagUpgrade  = "v2"
+	tagOneStack = "v3"
+)
+
+// change measures a commit that gives the stacks from..to-1 another image.
+func (b *bench) change(ctx context.Context, withFloor bool, from, to int, tag string) (r result, err error) {
+	var bare floor
+	if withFloor {
+		if bare, err = b.floor(ctx, from, to, tag, tag != tagInstall); err != nil {
+			return r, err
+		}
+	}
+	for i := from; i < to; i++ {
+		if err := b.repo.Write(stackFiles(i, tag)); err != nil {
+			return r, err
+		}
+	}
+	r, err = b.during(ctx, func() (time.Duration, error) { return b.commitReady(ctx, tag, to-from) })
+	r.floor = bare
+	if err != nil {
+		return r, err
+	}
+	return r, b.check(ctx, from, to, tag)
+}
+
+func (b *bench) install(ctx context.Context, withFloor bool) (result, error) {
+	return b.change(ctx, withFloor, 0, b.n, tagInstall)
+}
+
+func (b *bench) upgrade(ctx context.Context, withFloor bool) (result, error) {
+	return b.change(ctx, withFloor, 0, b.n, tagUpgrade)
+}
+
+func (b *bench) oneStack(ctx context.Context, withFloor bool) (result, error) {
+	return b.change(ctx, withFloor, b.n/2, b.n/2+1, tagOneStack)
+}
+
+// resyncEvery is short for a daemon that measures a resync, and long enough to be
+// Ready before the first.
+const resyncEvery = 30 * time.Second
+
+// restart measures a daemon that finds everything as it left it.
+func (b *bench) restart(ctx context.Context, _ bool) (r result, err error) {
+	if err := b.daemon.Stop(); err != nil {
+		return r, err
+	}
+	before, err := countRequests(ctx, b.metrics)
+	if err != nil {
+		return r, err
+	}
+	start := time.Now()
+	if err := b.start(ctx, resyncEvery); err != nil {
+		return r, err
+	}
+	watcher := watchProcess(b.daemon.PID())
+	watcher.from = 0
+	if err := b.allReady(ctx, "", b.n); err != nil {
+		return r, err
+	}
+	r.ready = time.Since(start)
+	after, err := settled(ctx, b.metrics)
+	taken, stopErr := watcher.stop()
+	r.requests, r.usage = after.since(before), taken
+	return r, errors.Join(err, stopErr)
+}
+
+// noop measures one resync of all stacks. ready-s is from the first to the last.
+func (b *bench) noop(ctx context.Context, _ bool) (result, error) {
+	return b.during(ctx, func() (time.Duration, error) {
+		b.read = len(b.daemon.Records())
+		seen := map[string]bool{}
+		var first time.Time
+		_, err := b.waitFor(ctx, func(r lab.Record) bool {
+			if r.Text("msg") == "run" && r.Text("trigger") == string(reconciler.TriggerInterval) {
+				if len(seen) == 0 {
+					first = time.Now()
+				}
+				seen[r.Text("stack")] = true
+			}
+			return len(seen) == b.n
+		})
+		return time.Since(first), err
+	})
+}
+
+// check looks whether the cluster is as Git says: a daemon could log anything.
+func (b *bench) check(ctx context.Context, from, to int, tag string) error {
+	list, err := b.client.Resource(resources["Deployment"]).Namespace(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list the Deployments: %w", err)
+	}
+	if len(list.Items) != b.n {
+		return fmt.Errorf("there are %d Deployments, want %d", len(list.Items), b.n)
+	}
+	var wrong []string
+	want := map[string]bool{}
+	for i := from; i < to; i++ {
+		want[appName(i)] = true
+	}
+	for _, u := range list.Items {
+		if want[u.GetName()] && image(u) != imageOf(tag) {
+			wrong = append(wrong, u.GetName())
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("not of image %s: %s", imageOf(tag), strings.Join(wrong, ", "))
+	}
+	return nil
+}
+
+func image(deployment unstructured.Unstructured) string {
+	containers, _, _ := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
+	if len(containers) != 1 {
+		return ""
+	}
+	container, _ := containers[0].(map[string]any)
+	text, _ := container["image"].(string)
+	return text
+}

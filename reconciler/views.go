@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,6 +37,7 @@ type StackView struct {
 type SourceView struct {
 	Name     string `json:"name"`
 	Ready    bool   `json:"ready"`
+	Reason   string `json:"reason"`
 	URL      string `json:"url"`
 	Revision string `json:"revision"`
 	Subject  string `json:"subject"`
@@ -92,7 +94,7 @@ func sourceView(u *unstructured.Unstructured) SourceView {
 	v.URL, _, _ = unstructured.NestedString(u.Object, "spec", "url")
 	for _, c := range s.Conditions {
 		if c.Type == ConditionReady {
-			v.Ready, v.Message = c.Status == metav1.ConditionTrue, c.Message
+			v.Ready, v.Reason, v.Message = c.Status == metav1.ConditionTrue, c.Reason, c.Message
 		}
 	}
 	return v
@@ -151,7 +153,7 @@ func (c *Cluster) Handled(ctx context.Context, source bool, name, at string) (Ou
 			}
 			if source {
 				v := sourceView(u)
-				outcome = Outcome{v.Ready, fmt.Sprintf("revision %s, %d stacks %s", v.Revision, v.Stacks, v.Message)}
+				outcome = Outcome{v.Ready, strings.TrimSuffix(fmt.Sprintf("%s %s, stacks: %d\n%s", v.Reason, v.Revision, v.Stacks, v.Message), "\n")}
 				return true, nil
 			}
 			v := stackView(u)

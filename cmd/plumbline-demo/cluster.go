@@ -146,7 +146,8 @@ func (c cluster) fingerprints(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
-// shop is the image that the shop runs, and how many pods of it are ready.
+// shop is the image that the shop is to run, and how many pods run it and are
+// ready: none while others are still there.
 func (c cluster) shop(ctx context.Context) (image string, ready int64, err error) {
 	u, err := c.client.Resource(deployments).Namespace(shopNamespace).Get(ctx, shopName, metav1.GetOptions{})
 	if err != nil {
@@ -156,6 +157,10 @@ func (c cluster) shop(ctx context.Context) (image string, ready int64, err error
 	if len(containers) > 0 {
 		container, _ := containers[0].(map[string]any)
 		image, _ = container["image"].(string)
+	}
+	updated, all := number(u, "status", "updatedReplicas"), number(u, "status", "replicas")
+	if updated != all || number(u, "status", "observedGeneration") != u.GetGeneration() {
+		return image, 0, nil
 	}
 	return image, number(u, "status", "readyReplicas"), nil
 }

@@ -19,7 +19,7 @@ func (d *demo) pushGood(ctx context.Context) error {
 	); err != nil {
 		return err
 	}
-	out, code, err := d.plumbline(ctx, "plan", "--path", d.team.Dir, "--source", "team")
+	out, code, err := d.cli(ctx, "plan", "--path", d.team.Dir, "--source", "team")
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (d *demo) refused(ctx context.Context) (journey, error) {
 	if err := d.cluster.eventually(ctx, func() (bool, error) { return d.cluster.stalled(ctx, shopStack, j.commit) }); err != nil {
 		return j, err
 	}
-	out, code, err := d.plumbline(ctx, "status", shopStack)
+	out, code, err := d.cli(ctx, "status", shopStack)
 	if err != nil {
 		return j, err
 	}

@@ -66,16 +66,21 @@ func (d *demo) heading(n int, s step) {
 	d.out.say(plain, "")
 	d.out.say(bold, "%d  %s", n, s.title)
 	for _, line := range wrapped(s.look, d.out.width-len(indent)) {
-		d.out.say(dim, indent+line)
+		d.out.say(dim, "%s%s", indent, line)
 	}
 }
 
 // prepare finds out what is missing before anything is started.
 func (d *demo) prepare() error {
-	for _, name := range []string{"plumbline", "plumbline-lab"} {
-		if _, err := os.Stat(filepath.Join(d.bin, name)); err != nil {
-			return fmt.Errorf("%s is not there: run \"make demo\", which builds it", filepath.Join(d.bin, name))
+	for _, binary := range []*string{&d.plumbline, &d.lab} {
+		if _, err := os.Stat(*binary); err != nil {
+			return fmt.Errorf("%s is not there: run \"make demo\", which builds it", *binary)
 		}
+		absolute, err := filepath.Abs(*binary)
+		if err != nil {
+			return err
+		}
+		*binary = absolute
 	}
 	where, err := exec.Command("git", "--exec-path").Output()
 	if err != nil {
@@ -83,9 +88,6 @@ func (d *demo) prepare() error {
 	}
 	if _, err := os.Stat(filepath.Join(strings.TrimSpace(string(where)), "git-http-backend")); err != nil {
 		return errors.New("this git has no http-backend, which serves the repositories: install it (Alpine: git-daemon; Fedora: git-core)")
-	}
-	if d.bin, err = filepath.Abs(d.bin); err != nil {
-		return err
 	}
 	if d.dir, err = os.MkdirTemp("", "plumbline-demo-"); err != nil {
 		return err
@@ -123,9 +125,9 @@ func within(ctx context.Context, what string) (context.Context, context.CancelFu
 	return context.WithTimeoutCause(ctx, patience, fmt.Errorf("%s within %s", what, patience))
 }
 
-// plumbline runs the CLI as a person would; its exit code is no error.
-func (d *demo) plumbline(ctx context.Context, args ...string) (out string, code int, err error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(d.bin, "plumbline"), args...)
+// cli runs plumbline as a person does; its exit code is no error.
+func (d *demo) cli(ctx context.Context, args ...string) (out string, code int, err error) {
+	cmd := exec.CommandContext(ctx, d.plumbline, args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+d.plane.Kubeconfig)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -147,9 +149,11 @@ func (d *demo) committed(message string) {
 
 // command shows what was run, and what it said.
 func (d *demo) command(command, out string) {
-	d.out.say(bold, indent+"$ %s", command)
+	d.out.say(bold, "%s$ %s", indent, command)
 	for line := range strings.Lines(out) {
-		d.out.say(lineStyle(line), indent+"%s", strings.TrimRight(line, "\n"))
+		for _, part := range hanging(strings.TrimRight(line, "\n"), d.out.width-len(indent)) {
+			d.out.say(lineStyle(line), "%s%s", indent, part)
+		}
 	}
 }
 

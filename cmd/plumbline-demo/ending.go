@@ -17,12 +17,12 @@ func (d *demo) tryNext() {
 	d.out.say(bold, "It keeps running. Try, in another terminal:")
 	for _, c := range [][2]string{
 		{"export KUBECONFIG=" + d.plane.Kubeconfig, ""},
-		{d.bin + "/plumbline status", "how everything is doing"},
+		{d.plumbline + " status", "how everything is doing"},
 		{"kubectl get stacks", "the same, for every Kubernetes tool"},
 		{"kubectl -n shop scale deployment/shop --replicas=0", "and watch it return"},
 		{"cd " + d.team.Dir, "the working tree of the team:"},
 		{"  $EDITOR shop/app/deployment.yaml", "an image, replicas, a mistake"},
-		{"  " + d.bin + "/plumbline plan --source team", "what it would change; nothing changes"},
+		{"  " + d.plumbline + " plan --source team", "what it would change; nothing changes"},
 		{"  git commit -am 'Try' && git push", "and see it arrive here"},
 	} {
 		line := indent + c[0]

@@ -15,7 +15,7 @@ import (
 func (d *demo) watchUntilReady(ctx context.Context, names []string) ([]reconciler.StackView, error) {
 	ctx, cancel := within(ctx, "not every stack became Ready")
 	defer cancel()
-	started, told := time.Now(), 0
+	started, told := time.Now(), len(d.daemon.Records())
 	defer d.out.keep()
 	for {
 		stacks, err := d.cluster.views(ctx)
@@ -31,6 +31,9 @@ func (d *demo) watchUntilReady(ctx context.Context, names []string) ([]reconcile
 			told = d.told(told)
 		}
 		if allReady(stacks, names) {
+			if !d.out.redraw {
+				d.out.frame(d.frame(stacks, time.Since(started)))
+			}
 			return stacks, nil
 		}
 		select {

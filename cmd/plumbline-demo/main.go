@@ -10,6 +10,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -21,7 +22,7 @@ import (
 
 const usage = `plumbline-demo shows what Plumbline does: in one minute, without a cluster.
 
-Usage: make demo, or after "make build": go run ./cmd/plumbline-demo [flags]
+Usage: make demo, or after "make build lab": go run ./cmd/plumbline-demo [flags]
 
 `
 
@@ -33,15 +34,16 @@ func main() {
 
 // options are the flags.
 type options struct {
-	bin  string
-	once bool
+	plumbline, lab string // the binaries
+	once           bool
 }
 
 func run(ctx context.Context, args []string) int {
 	o := options{once: os.Getenv("DEMO") == "once"}
 	flags := flag.NewFlagSet("plumbline-demo", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
-	flags.StringVar(&o.bin, "bin", "bin", "`directory` of the binaries plumbline and plumbline-lab")
+	flags.StringVar(&o.plumbline, "plumbline", "bin/plumbline", "the product's `binary`")
+	flags.StringVar(&o.lab, "lab", cmp.Or(os.Getenv("PLUMBLINE_LAB"), "bin/plumbline-lab"), "the control plane's `binary` (default: $PLUMBLINE_LAB)")
 	flags.BoolVar(&o.once, "once", o.once, "run unattended and end with a verdict (default: if $DEMO is \"once\")")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

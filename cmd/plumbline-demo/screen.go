@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -104,4 +105,23 @@ func wrapped(text string, columns int) []string {
 		line += word
 	}
 	return append(lines, line)
+}
+
+var label = regexp.MustCompile(`^\s*(\S+\s{2,})?`)
+
+// hanging is wrapped for a line of some program's output: what goes on does so
+// below the text, not below its label or its indentation.
+func hanging(line string, columns int) []string {
+	if utf8.RuneCountInString(line) <= columns {
+		return []string{line}
+	}
+	head := label.FindString(line)
+	lines := wrapped(line[len(head):], columns-len(head))
+	for i := range lines {
+		if i > 0 {
+			head = strings.Repeat(" ", len(head))
+		}
+		lines[i] = head + lines[i]
+	}
+	return lines
 }

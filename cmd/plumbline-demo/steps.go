@@ -19,13 +19,20 @@ type step struct {
 }
 
 var story = []step{
-	{"Start a Kubernetes control plane", "etcd, API server, controllers and scheduler are real; only the nodes pretend to run pods.", (*demo).startPlane},
-	{"Create two Git repositories, served over HTTP", "One is the pipeline that Plumbline ships; the other is that of a team that sends its telemetry there.", (*demo).startGit},
-	{"Run the daemon on both", "Look for the order: each stack waits for those it depends on, across repositories, and starts in the moment they are Ready.", (*demo).startDaemon},
-	{"Push a commit: a new image and a new configuration", "First what it would change, asked of the API server; then the push, and how long it takes to be true.", (*demo).pushGood},
-	{"Change things by hand, behind Git's back", "Somebody scales the shop to nothing, and deletes its Service. Look how soon both are put right.", (*demo).drift},
-	{"Push a bad commit: a good new image, and a Service with an impossible port", "Look for the refusal: it names file, object and field. Nothing of the commit is applied; what ran still runs.", (*demo).pushBad},
-	{"Revert it", "The way back is a commit like any other.", (*demo).revert},
+	{"Start a Kubernetes control plane",
+		"etcd, API server, controllers and scheduler are real; only the nodes pretend to run pods.", (*demo).startPlane},
+	{"Create two Git repositories, served over HTTP",
+		"The pipeline that Plumbline ships, and a team's own, whose program sends its telemetry there.", (*demo).startGit},
+	{"Run the daemon on both",
+		"Look at the order: a stack waits for those it depends on, and starts when they are Ready.", (*demo).startDaemon},
+	{"Push a commit: a new image and a new configuration",
+		"First the plan: what the API server says would change. Then the push, and when it is true.", (*demo).pushGood},
+	{"Change things by hand, behind Git's back",
+		"Somebody scales the shop to nothing, and deletes its Service. Look how soon both are back.", (*demo).drift},
+	{"Push a bad commit: a good new image, and a Service with an impossible port",
+		"Look at the refusal: file, object, field. Nothing of it is applied; what ran still runs.", (*demo).pushBad},
+	{"Revert it",
+		"The way back is a commit like any other.", (*demo).revert},
 }
 
 func (d *demo) startPlane(ctx context.Context) error {
@@ -37,7 +44,7 @@ func (d *demo) startPlane(ctx context.Context) error {
 	defer log.Close()
 	ctx, cancel := within(ctx, "the control plane was not ready")
 	defer cancel()
-	d.plane, err = lab.StartPlane(ctx, filepath.Join(d.bin, "plumbline-lab"), lab.PlaneOptions{Dir: filepath.Join(d.dir, "lab"), Log: log})
+	d.plane, err = lab.StartPlane(ctx, d.lab, lab.PlaneOptions{Dir: filepath.Join(d.dir, "lab"), Log: log})
 	if err != nil {
 		return err
 	}
@@ -86,7 +93,7 @@ func (d *demo) startDaemon(ctx context.Context) error {
 	d.out.say(bold, "%s$ plumbline run -c plumbline.yaml", indent)
 	started := time.Now()
 	var err error
-	if d.daemon, err = lab.StartDaemon(ctx, filepath.Join(d.bin, "plumbline"), file, nil, d.log); err != nil {
+	if d.daemon, err = lab.StartDaemon(ctx, d.plumbline, file, nil, d.log); err != nil {
 		return err
 	}
 	go d.mind()

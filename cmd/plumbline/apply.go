@@ -7,6 +7,7 @@ import (
 	goio "io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,6 +50,9 @@ func applyOnce(ctx context.Context, io streams, repo repository, cluster reconci
 	if err != nil {
 		return err
 	}
+	if err := reachable(ctx, cluster); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	config := reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster, StateDir: os.TempDir()}
@@ -86,14 +90,14 @@ func untilSettled(ctx context.Context, io streams, loop *reconciler.Loop, said <
 		case err := <-ended:
 			return errors.Join(errors.New("ended before all was settled"), err, ctx.Err())
 		case <-ctx.Done():
-			return fmt.Errorf("not Ready in time: %w", ctx.Err())
+			return errors.Join(unsettled(io, loop), ctx.Err())
 		case <-said:
 		}
 		list, settled := loop.Summaries()
 		for _, s := range list {
 			if shown[s.Name] != s.Reason && s.Reason != "" {
 				shown[s.Name] = s.Reason
-				fmt.Fprintf(io.err, "%s: %s: %s\n", s.Name, s.Reason, s.Message)
+				fmt.Fprintf(io.err, "%s: %s\n", s.Name, stateText(s.Reason, s.Message))
 			}
 		}
 		if settled && loop.Written() {
@@ -102,19 +106,28 @@ func untilSettled(ctx context.Context, io streams, loop *reconciler.Loop, said <
 	}
 }
 
+// unsettled says what is missing when time is up.
+func unsettled(io streams, loop *reconciler.Loop) error {
+	list, _ := loop.Summaries()
+	if err := settledTable(io.out, list); err != nil {
+		return err
+	}
+	return errors.New("not everything came to an end in time")
+}
+
 func settledTable(w goio.Writer, list []reconciler.Summary) error {
-	bad := 0
-	err := output("table").print(w, nil, func(w goio.Writer) {
-		row(w, "STACK", "READY", "REASON", "OBJECTS")
+	var bad []string
+	err := printTable(w, func(w goio.Writer) {
+		row(w, "STACK", "STATE", "OBJECTS")
 		for _, s := range list {
 			if !s.Ready && s.Reason != "Suspended" {
-				bad++
+				bad = append(bad, s.Name)
 			}
-			row(w, s.Name, fmt.Sprint(s.Ready), s.Reason, s.Objects)
+			row(w, s.Name, s.Reason, s.Objects)
 		}
 	})
-	if err == nil && bad > 0 {
-		err = fmt.Errorf("%d of %d stacks are not Ready", bad, len(list))
+	if err == nil && len(bad) > 0 {
+		err = fmt.Errorf("not Ready: %s", strings.Join(bad, ", "))
 	}
 	return err
 }

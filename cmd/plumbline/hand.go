@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/plumbline-dev/plumbline/reconciler"
 )
@@ -14,7 +16,7 @@ import (
 func reconcileCommand(io streams) *cobra.Command {
 	var cluster clusterFlags
 	var confirm string
-	var wait bool
+	var untilDone bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "reconcile STACK | source/NAME",
@@ -27,23 +29,23 @@ func reconcileCommand(io streams) *cobra.Command {
 checked against the server, also when it was stalled. With --confirm, deletions
 that were held go ahead: exactly those that the given name stands for.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := openStore(cluster)
+			store, err := openStore(cmd.Context(), cluster)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			return ask(ctx, io, store, args[0], confirm, wait)
+			return ask(ctx, io, store, args[0], confirm, untilDone)
 		},
 	}
 	cluster.add(cmd)
 	cmd.Flags().StringVar(&confirm, "confirm", "", "release the held deletions of this name")
-	cmd.Flags().BoolVar(&wait, "wait", true, "wait until the daemon has done it")
+	cmd.Flags().BoolVar(&untilDone, "wait", true, "wait until the daemon has done it")
 	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "how long to wait")
 	return cmd
 }
 
-func ask(ctx context.Context, io streams, store store, target, confirm string, wait bool) error {
+func ask(ctx context.Context, io streams, store store, target, confirm string, untilDone bool) error {
 	at := time.Now().UTC().Format(time.RFC3339Nano)
 	annotations := map[string]any{reconciler.RequestAnnotation: at}
 	if confirm != "" {
@@ -53,13 +55,16 @@ func ask(ctx context.Context, io streams, store store, target, confirm string, w
 	if err := store.Annotate(ctx, isSource, name, annotations); err != nil {
 		return err
 	}
-	if !wait {
+	if !untilDone {
 		fmt.Fprintf(io.out, "asked for %s\n", target)
 		return nil
 	}
 	outcome, err := store.Handled(ctx, isSource, name, at)
+	if wait.Interrupted(err) {
+		return errors.New("asked, but the daemon did not say that it is done: is it running? (--timeout waits longer, --wait=false not at all)")
+	}
 	if err != nil {
-		return fmt.Errorf("wait for the daemon (is it running? --wait=false doesn't wait): %w", err)
+		return fmt.Errorf("wait for the daemon: %w", err)
 	}
 	fmt.Fprintf(io.out, "%s: %s\n", target, outcome)
 	if !outcome.Ready {
@@ -69,28 +74,28 @@ func ask(ctx context.Context, io streams, store store, target, confirm string, w
 }
 
 func suspendCommand(io streams) *cobra.Command {
-	return suspension(io, "suspend", "Leave a stack alone until it is resumed", "true")
+	return suspension(io, "suspend", "suspended", "Leave a stack alone until it is resumed", "true")
 }
 
 func resumeCommand(io streams) *cobra.Command {
-	return suspension(io, "resume", "Take care of a suspended stack again", nil)
+	return suspension(io, "resume", "resumed", "Take care of a suspended stack again", nil)
 }
 
-func suspension(io streams, verb, short string, value any) *cobra.Command {
+func suspension(io streams, verb, done, short string, value any) *cobra.Command {
 	var cluster clusterFlags
 	cmd := &cobra.Command{
 		Use:   verb + " STACK",
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := openStore(cluster)
+			store, err := openStore(cmd.Context(), cluster)
 			if err != nil {
 				return err
 			}
 			if err := store.Annotate(cmd.Context(), false, args[0], map[string]any{reconciler.SuspendAnnotation: value}); err != nil {
 				return err
 			}
-			fmt.Fprintf(io.out, "%s: %s\n", args[0], verb)
+			fmt.Fprintf(io.out, "%s: %s\n", args[0], done)
 			return nil
 		},
 	}

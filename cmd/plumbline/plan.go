@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -43,7 +42,7 @@ Exit codes: 0 nothing would change, 1 an error, 2 there are differences.`,
 	repo.add(cmd)
 	cluster.add(cmd)
 	cmd.Flags().StringVar(&against, "against", "cluster", `what to compare with: "cluster", or a directory`)
-	cmd.Flags().StringVarP((*string)(&format), "output", "o", "table", "table, json or yaml")
+	format.add(cmd)
 	return cmd
 }
 
@@ -57,6 +56,9 @@ func planAgainst(ctx context.Context, repo repository, cluster reconciler.Cluste
 	}
 	snapshot, err := repo.snapshot()
 	if err != nil {
+		return nil, err
+	}
+	if err := reachable(ctx, cluster); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -142,14 +144,11 @@ func printPlans(io streams, format output, plans []apply.Plan, failed error) err
 		}
 		views = append(views, view)
 	}
-	if format == "table" || format == "" {
+	if format.table() {
 		for _, p := range plans {
-			fmt.Fprintf(io.out, "%s: %s\n", p.Stack, summary(p))
-			if text := p.String(); text != "" {
-				fmt.Fprint(io.out, indent(text))
-			}
+			printPlan(io.out, p)
 		}
-	} else if err := format.print(io.out, views, nil); err != nil {
+	} else if err := format.print(io.out, views); err != nil {
 		return err
 	}
 	if failed != nil {
@@ -159,23 +158,4 @@ func printPlans(io streams, format output, plans []apply.Plan, failed error) err
 		return errDiffers
 	}
 	return nil
-}
-
-func summary(p apply.Plan) string {
-	counts := p.Counts()
-	if !p.Differs() {
-		return fmt.Sprintf("no changes (%d objects)", counts[apply.ActionNone])
-	}
-	var parts []string
-	for _, a := range []apply.Action{apply.ActionCreate, apply.ActionUpdate, apply.ActionAdopt, apply.ActionReplace, apply.ActionDelete,
-		apply.ActionDefer, apply.ActionWait, apply.ActionHandOver, apply.ActionKeep} {
-		if counts[a] > 0 {
-			parts = append(parts, fmt.Sprintf("%d to %s", counts[a], a))
-		}
-	}
-	return strings.Join(append(parts, fmt.Sprintf("%d unchanged", counts[apply.ActionNone])), ", ")
-}
-
-func indent(text string) string {
-	return "  " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n  ") + "\n"
 }

@@ -6,8 +6,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -68,10 +74,48 @@ func restConfig(c reconciler.ClusterConfig) (*rest.Config, error) {
 	rules.ExplicitPath = c.Kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: c.Context}).ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("find the cluster: %w", err)
+		return nil, fmt.Errorf("find the cluster: %w%s", err, contexts(rules, c.Context))
 	}
 	config.QPS = -1
 	config.UserAgent = "plumbline/" + version()
 	config.WarningHandler = rest.NoWarnings{}
 	return config, nil
+}
+
+// contexts names those that there are, where one was asked for that isn't.
+func contexts(rules *clientcmd.ClientConfigLoadingRules, wanted string) string {
+	config, err := rules.Load()
+	if err != nil || wanted == "" || config.Contexts[wanted] != nil || len(config.Contexts) == 0 {
+		return ""
+	}
+	return ": there are " + strings.Join(slices.Sorted(maps.Keys(config.Contexts)), ", ")
+}
+
+// reachPatience is how long an API server may take to say anything at all.
+const reachPatience = 5 * time.Second
+
+// reachable asks the API server for its version: so one that isn't there is said
+// to be so at once, and once, whatever the command.
+func reachable(ctx context.Context, c reconciler.ClusterConfig) error {
+	config, err := restConfig(c)
+	if err != nil {
+		return err
+	}
+	client, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make the API client: %w", err)
+	}
+	limited, cancel := context.WithTimeout(ctx, reachPatience)
+	defer cancel()
+	err = client.RESTClient().Get().AbsPath("/version").MaxRetries(0).Do(limited).Error()
+	var failed *url.Error // an answer of any kind is none
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case limited.Err() != nil:
+		return fmt.Errorf("the API server %s does not answer: nothing came within %s", config.Host, reachPatience)
+	case errors.As(err, &failed):
+		return fmt.Errorf("the API server %s can't be reached: %w", config.Host, failed.Err)
+	}
+	return nil
 }

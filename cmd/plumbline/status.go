@@ -25,7 +25,7 @@ func statusCommand(io streams) *cobra.Command {
 
 Exit codes: 0 all stacks are Ready or suspended, 1 an error, 2 some are not.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := openStore(cluster)
+			store, err := openStore(cmd.Context(), cluster)
 			if err != nil {
 				return err
 			}
@@ -33,16 +33,14 @@ Exit codes: 0 all stacks are Ready or suspended, 1 an error, 2 some are not.`,
 			if err != nil {
 				return err
 			}
-			if len(args) == 1 && (format == "" || format == "table") {
-				printStack(io.out, report.Stacks[0])
-			} else if err := format.print(io.out, report, report.table); err != nil {
+			if err := report.print(io.out, format, len(args) == 1); err != nil {
 				return err
 			}
 			return report.verdict()
 		},
 	}
 	cluster.add(cmd)
-	cmd.Flags().StringVarP((*string)(&format), "output", "o", "table", "table, json or yaml")
+	format.add(cmd)
 	return cmd
 }
 
@@ -54,7 +52,10 @@ type statusReport struct {
 
 type store struct{ *reconciler.Cluster }
 
-func openStore(cluster clusterFlags) (store, error) {
+func openStore(ctx context.Context, cluster clusterFlags) (store, error) {
+	if err := reachable(ctx, cluster.ClusterConfig); err != nil {
+		return store{}, err
+	}
 	config, err := restConfig(cluster.ClusterConfig)
 	if err != nil {
 		return store{}, err
@@ -103,38 +104,83 @@ func (r statusReport) verdict() error {
 	return nil
 }
 
-func (r statusReport) table(w goio.Writer) {
-	if len(r.Sources) > 0 {
-		row(w, "SOURCE", "READY", "REVISION", "STACKS", "COMMIT")
-		for _, s := range r.Sources {
-			row(w, s.Name, fmt.Sprint(s.Ready), firstLine(s.Revision, 12), fmt.Sprint(s.Stacks), firstLine(s.Subject, 60))
-		}
-		for _, s := range r.Sources {
-			if s.Message != "" {
-				row(w, "  "+s.Name+": "+firstLine(s.Message, 160))
-			}
-		}
-		row(w, "")
+func (r statusReport) print(w goio.Writer, format output, one bool) error {
+	switch {
+	case !format.table():
+		return format.print(w, r)
+	case one:
+		printStack(w, r.Stacks[0])
+		return nil
 	}
-	row(w, "STACK", "READY", "REASON", "OBJECTS", "REVISION", "AGE", "MESSAGE")
-	for _, s := range r.Stacks {
-		message := s.Message
-		if s.Held != "" {
-			message = "deletions held: " + s.Held
+	if len(r.Sources) > 0 {
+		if err := printTable(w, r.sourceTable); err != nil {
+			return err
 		}
-		row(w, s.Name, fmt.Sprint(s.Ready), s.Reason, s.Objects, firstLine(s.Revision, 12), age(s.Since), firstLine(message, 80))
+		fmt.Fprintln(w)
+	}
+	return printTable(w, r.stackTable)
+}
+
+func (r statusReport) sourceTable(w goio.Writer) {
+	row(w, "SOURCE", "STATE", "COMMIT", "STACKS", "SUBJECT")
+	for _, s := range r.Sources {
+		row(w, s.Name, s.Reason, shortCommit(s.Revision), fmt.Sprint(s.Stacks), s.Subject)
+	}
+	for _, s := range r.Sources {
+		for line := range strings.Lines(s.Message) {
+			fmt.Fprintf(w, "%s: %s\n", s.Name, strings.TrimSuffix(line, "\n"))
+		}
 	}
 }
 
-func printStack(w goio.Writer, s reconciler.StackView) {
-	fmt.Fprintf(w, "stack     %s\nready     %v (%s) for %s\nobjects   %s\nrevision  %s\nsource    %s, %s\n", s.Name, s.Ready, s.Reason, age(s.Since), s.Objects, s.Revision, s.URL, s.Path)
-	if s.Message != "" {
-		fmt.Fprintf(w, "message   %s\n", strings.ReplaceAll(s.Message, "\n", "\n          "))
+func (r statusReport) stackTable(w goio.Writer) {
+	row(w, "STACK", "STATE", "FOR", "OBJECTS", "COMMIT", "MESSAGE")
+	for _, s := range r.Stacks {
+		row(w, s.Name, s.Reason, age(s.Since), s.Objects, shortCommit(s.Revision), firstLine(stackMessage(s)))
 	}
-	if s.Held != "" {
-		fmt.Fprintf(w, "held      %s\n", s.Held)
-		if s.Removal != "" {
-			fmt.Fprintf(w, "          to go ahead: plumbline reconcile %s --confirm %s\n", s.Name, s.Removal)
+}
+
+// stackMessage is what the other columns don't say.
+func stackMessage(s reconciler.StackView) string {
+	switch {
+	case s.Held != "":
+		return "deletions held: " + s.Held
+	case s.Ready:
+		return ""
+	}
+	return strings.TrimPrefix(s.Message, s.Objects+" ready; ")
+}
+
+func printStack(w goio.Writer, s reconciler.StackView) {
+	line := func(label, text string) {
+		if text != "" {
+			fmt.Fprintf(w, "%-10s%s\n", label, strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n          "))
 		}
 	}
+	line("stack", s.Name)
+	line("state", s.Reason+" for "+age(s.Since))
+	if s.Objects != "" {
+		line("objects", s.Objects+" ready")
+	}
+	line("commit", s.Revision)
+	line("source", s.Source+", "+s.URL)
+	line("path", s.Path)
+	if !s.Ready {
+		line("message", s.Message)
+	}
+	if s.Held == "" {
+		return
+	}
+	line("held", s.Held)
+	if s.Removal != "" {
+		line("", "to go ahead: plumbline reconcile "+s.Name+" --confirm "+s.Removal)
+	}
+}
+
+// stateText is "Progressing: 3/4 ready; …"; Ready says it all.
+func stateText(reason, message string) string {
+	if message == "" {
+		return reason
+	}
+	return reason + ": " + message
 }

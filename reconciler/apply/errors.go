@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // ObjectError says which object failed, where it was written, and what to do.
@@ -114,13 +115,48 @@ func classify(p prepared, err error) *ObjectError {
 		e.Hint = "the cluster doesn't serve this kind: install its CRD, or let the stack depend on the one that brings it"
 	case apierrors.IsNotFound(err) && missingNamespace(err) != "":
 		e.Hint = "the namespace doesn't exist: declare it in this stack, or depend on the stack that brings it"
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
+	case isMistyped(err):
+		e.Terminal = scheme.Scheme.IsGroupRegistered(p.Group) // a CRD may still learn the field
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err), misfits(err):
 		e.Terminal = true
 	}
 	return e
 }
 
-var immutable = regexp.MustCompile(`(?i)immutable|may not be (changed|updated)|cannot be (changed|updated)|updates to .* are forbidden|updates to .* forbidden`)
+// mistyped is how a server-side apply complains of unknown fields and of values
+// of the wrong type: in a status of code 500 without a reason or causes.
+var mistyped = regexp.MustCompile(`(?s)^failed to (?:create typed patch object|convert new object) \(.*?\)(?: to proper version)?: (.*)$`)
+
+var mistypedField = regexp.MustCompile(`(?m)^(?:errors:\n)?\s*\.?(.*?): (field not declared in schema|expected .*|.*cannot unmarshal .*)$`)
+
+func isMistyped(err error) bool { return mistypedFields(err) != "" }
+
+// mistypedFields is "spec.prots: unknown field; spec.replicas: expected numeric…".
+func mistypedFields(err error) string {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return ""
+	}
+	m := mistyped.FindStringSubmatch(status.Status().Message)
+	if m == nil {
+		return ""
+	}
+	var lines []string
+	for _, f := range mistypedField.FindAllStringSubmatch(m[1], -1) {
+		lines = append(lines, bounded(f[1]+": "+strings.Replace(f[2], "field not declared in schema", "unknown field", 1), 512))
+	}
+	return strings.Join(lines, "; ")
+}
+
+func terminal(p prepared, err error) bool { return classify(p, err).Terminal }
+
+// misfits is true when the object doesn't fit its schema. The server calls that
+// an internal error; only the text tells.
+func misfits(err error) bool {
+	return apierrors.IsInternalError(err) && strings.Contains(err.Error(), "failed to create typed patch object")
+}
+
+var immutable = regexp.MustCompile(`(?i)immutable|may not (change|be (changed|updated))|cannot be (changed|updated)|updates to .* are forbidden|updates to .* forbidden`)
 
 func isImmutable(err error) bool {
 	var status apierrors.APIStatus
@@ -144,6 +180,9 @@ func missingNamespace(err error) string {
 // reason shortens a server's error to its causes, field by field; the object's
 // name, which the server repeats, is in the ObjectError already.
 func reason(err error) string {
+	if fields := mistypedFields(err); fields != "" {
+		return fields
+	}
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || status.Status().Details == nil || len(status.Status().Details.Causes) == 0 ||
 		status.Status().Reason != metav1.StatusReasonInvalid {

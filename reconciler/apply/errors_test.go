@@ -20,6 +20,39 @@ func invalid(detail string) error {
 		field.ErrorList{field.Invalid(field.NewPath("spec", "selector"), "x", detail)})
 }
 
+// mistypedStatus is what an API server of 1.37 sends, word for word.
+func mistypedStatus(message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: message}}
+}
+
+func TestClassifyMistypedFields(t *testing.T) {
+	const patch = "failed to create typed patch object (o11y/web; apps/v1, Kind=Deployment): "
+	for _, test := range []struct{ name, message, want string }{
+		{"one unknown field", patch + ".spec.ports[port=80,protocol=\"TCP\"].nam: field not declared in schema",
+			`spec.ports[port=80,protocol="TCP"].nam: unknown field`},
+		{"two unknown fields", patch + "errors:\n  .spec.a: field not declared in schema\n  .spec.b: field not declared in schema",
+			"spec.a: unknown field; spec.b: unknown field"},
+		{"a wrong type", patch + ".spec.replicas: expected numeric (int or float), got string",
+			"spec.replicas: expected numeric (int or float), got string"},
+		{"a map for a number", "failed to convert new object (o11y/web; apps/v1, Kind=Deployment) to proper version: unable to convert unstructured object to apps/v1, Kind=Deployment: json: cannot unmarshal object into Go value of type int32",
+			"unable to convert unstructured object to apps/v1, Kind=Deployment: json: cannot unmarshal object into Go value of type int32"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			builtIn := classify(prepared{ID: ID{"apps", "Deployment", "o11y", "web"}}, mistypedStatus(test.message))
+			if want := "Deployment.apps o11y/web: " + test.want; builtIn.Error() != want || !builtIn.Terminal {
+				t.Errorf("got %q, terminal %v, want %q", builtIn, builtIn.Terminal, want)
+			}
+			custom := classify(prepared{ID: ID{"example.org", "Widget", "o11y", "web"}}, mistypedStatus(test.message))
+			if custom.Terminal {
+				t.Error("a custom resource is given up, although its CRD may change")
+			}
+		})
+	}
+	if e := classify(prepared{}, mistypedStatus("failed to create typed patch object (a; b): no corresponding type for b")); e.Terminal {
+		t.Error("a schema that the server is still loading is taken for a mistake")
+	}
+}
+
 func TestClassify(t *testing.T) {
 	p := prepared{ID: ID{"apps", "Deployment", "o11y", "web"}, Origin: "web/app/deploy.yaml"}
 	terminating := apierrors.NewForbidden(deployments, "web", errors.New("because it is being terminated"))

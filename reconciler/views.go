@@ -69,7 +69,7 @@ func (c *Cluster) Views(ctx context.Context) ([]SourceView, []StackView, error) 
 
 func stackView(u *unstructured.Unstructured) StackView {
 	s := statusOf(u)
-	v := StackView{Name: u.GetName(), Objects: s.Objects, Revision: s.Revision, Path: stackPath(u)}
+	v := StackView{Name: u.GetName(), Reason: "Pending", Objects: s.Objects, Revision: s.Revision, Path: stackPath(u)}
 	v.Source, _, _ = unstructured.NestedString(u.Object, "spec", "source")
 	v.URL, _, _ = unstructured.NestedString(u.Object, "spec", "url")
 	for _, c := range s.Conditions {

@@ -153,9 +153,14 @@ func (d *demo) revert(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.watchUntilReady(ctx, expected); err != nil {
+	if err := d.everythingIsWell(ctx); err != nil {
 		return err
 	}
+	stacks, err := d.cluster.views(ctx)
+	if err != nil {
+		return err
+	}
+	d.show(stacks)
 	if err := d.shopRuns(ctx); err != nil {
 		return err
 	}

@@ -59,7 +59,9 @@ func (d *demo) perform(ctx context.Context) error {
 		return nil
 	}
 	d.tryNext()
-	return d.audience(ctx)
+	err := d.audience(ctx)
+	d.tail(ctx)
+	return err
 }
 
 func (d *demo) heading(n int, s step) {

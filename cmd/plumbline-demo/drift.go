@@ -28,6 +28,13 @@ func (d *demo) drift(ctx context.Context) error {
 	}
 	d.hold("the Service was there again after %s", short(deleted))
 
+	return d.everythingIsWell(ctx)
+}
+
+// everythingIsWell waits for all stacks to be Ready, and for the shop's pods.
+func (d *demo) everythingIsWell(ctx context.Context) error {
+	ctx, cancel := within(ctx, "not everything was well again")
+	defer cancel()
 	return d.cluster.eventually(ctx, func() (bool, error) {
 		stacks, err := d.cluster.views(ctx)
 		return err == nil && allReady(stacks, expected) && d.shopRuns(ctx) == nil, err

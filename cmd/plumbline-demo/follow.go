@@ -26,14 +26,11 @@ func (d *demo) watchUntilReady(ctx context.Context, names []string) ([]reconcile
 			return nil, err
 		}
 		if d.out.redraw {
-			d.out.frame(d.frame(stacks, time.Since(started)))
+			d.out.frame(d.frame(withMissing(stacks, names), time.Since(started)))
 		} else {
 			told = d.told(told)
 		}
 		if allReady(stacks, names) {
-			if !d.out.redraw {
-				d.out.frame(d.frame(stacks, time.Since(started)))
-			}
 			return stacks, nil
 		}
 		select {
@@ -44,9 +41,32 @@ func (d *demo) watchUntilReady(ctx context.Context, names []string) ([]reconcile
 	}
 }
 
+// show is the table as it is now.
+func (d *demo) show(stacks []reconciler.StackView) {
+	d.out.keep()
+	d.out.frame(append(d.out.stackTable(stacks), ""))
+	d.out.keep()
+}
+
 func (d *demo) frame(stacks []reconciler.StackView, since time.Duration) []string {
 	lines := append([]string{""}, d.out.stackTable(stacks)...)
 	return append(lines, "", fmt.Sprintf("%s%s after %.1f s", indent, tally(stacks), since.Seconds()))
+}
+
+// withMissing adds the stacks that the cluster doesn't know of yet.
+func withMissing(stacks []reconciler.StackView, names []string) []reconciler.StackView {
+	known := map[string]bool{}
+	for _, v := range stacks {
+		known[v.Name] = true
+	}
+	all := slices.Clone(stacks)
+	for _, name := range names {
+		if !known[name] {
+			all = append(all, reconciler.StackView{Name: name, Reason: "not there yet"})
+		}
+	}
+	slices.SortFunc(all, func(a, b reconciler.StackView) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }
 
 // told says what the daemon's log tells from a record on.
@@ -80,6 +100,9 @@ func sentence(r lab.Record) (string, style) {
 	case "source failed", "stack broken":
 		return fmt.Sprintf("source %s: %s", r.Text("source"), r.Text("error")), red
 	case "run":
+		if held := r.Text("held"); held != "" {
+			return fmt.Sprintf("%s  deletions held: %s", stack, held), yellow
+		}
 		if !slices.ContainsFunc([]string{"created", "changed", "deleted"}, func(key string) bool { n, _ := r[key].(float64); return n > 0 }) {
 			return "", plain
 		}

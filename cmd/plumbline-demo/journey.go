@@ -52,7 +52,7 @@ func (j journey) stages() []string {
 	}
 	lines := []string{
 		line(j.pushed, "pushed", "the Git server has it"),
-		line(j.seen, "seen", fmt.Sprintf("fetched, and rendered in %s; the daemon asks every %s", j.moved.Text("took"), pollInterval)),
+		line(j.seen, "seen", "told by the server's hook; fetched, and rendered in "+j.moved.Text("took")),
 	}
 	if j.run.Text("msg") == "run failed" {
 		return append(lines, line(j.applied, "refused", "by the API server, in a dry-run of all objects"))

@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string) int {
 	flags := flag.NewFlagSet("plumbline-demo", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	flags.StringVar(&o.plumbline, "plumbline", "bin/plumbline", "the product's `binary`")
-	flags.StringVar(&o.lab, "lab", cmp.Or(os.Getenv("PLUMBLINE_LAB"), "bin/plumbline-lab"), "the control plane's `binary` (default: $PLUMBLINE_LAB)")
+	flags.StringVar(&o.lab, "lab", cmp.Or(os.Getenv("PLUMBLINE_LAB"), "bin/plumbline-lab"), "the control plane's `binary`; $PLUMBLINE_LAB is another way to say it")
 	flags.BoolVar(&o.once, "once", o.once, "run unattended and end with a verdict (default: if $DEMO is \"once\")")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

@@ -76,5 +76,20 @@ func configuration(kubeconfig, state string, repos ...*lab.Repo) string {
 	return b.String()
 }
 
-// pollInterval is how often the daemon asks the servers whether a branch moved.
-const pollInterval = time.Second
+// pollInterval is how often the daemon asks by itself whether a branch moved. It
+// is told sooner, by the hook.
+const pollInterval = 10 * time.Second
+
+// hook lets the Git server tell the daemon of each push, as a forge's webhook does.
+func hook(repo *lab.Repo, plumbline, kubeconfig string) error {
+	script := fmt.Sprintf("#!/bin/sh\n# After a push: the daemon looks now, not at its next interval.\nexec %s reconcile source/%s --wait=false --kubeconfig %s\n",
+		quoted(plumbline), repo.Name, quoted(kubeconfig))
+	file := filepath.Join(repo.Bare, "hooks", "post-receive")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(script), 0o755)
+}
+
+// quoted is a word of a shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

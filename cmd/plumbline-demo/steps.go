@@ -101,6 +101,14 @@ func (d *demo) startDaemon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if !d.out.redraw {
+		d.show(stacks)
+	}
+	for _, repo := range []*lab.Repo{d.pipeline, d.team} {
+		if err := hook(repo, d.plumbline, d.plane.Kubeconfig); err != nil {
+			return err
+		}
+	}
 	d.hold("%d stacks of two repositories are Ready %s after the daemon started", len(stacks), short(time.Since(started)))
 	return nil
 }

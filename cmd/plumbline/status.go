@@ -165,7 +165,7 @@ func printStack(w goio.Writer, s reconciler.StackView) {
 	line("commit", s.Revision)
 	line("source", s.Source+", "+s.URL)
 	line("path", s.Path)
-	if !s.Ready {
+	if !s.Ready && s.Message != s.Held {
 		line("message", s.Message)
 	}
 	if s.Held == "" {

@@ -160,6 +160,9 @@ func liveObject(e observe.Entry) apply.LiveObject {
 func reporter(log *slog.Logger) func(context.Context, reconciler.Run) {
 	return func(ctx context.Context, run reconciler.Run) {
 		counts := run.Plan.Counts()
+		if run.Plan.Held != "" { // planned, not done
+			counts[apply.ActionDelete] = 0
+		}
 		attrs := []any{"stack", run.Stack, "trigger", string(run.Trigger), "revision", run.Revision, "took", run.Took.String(),
 			"created", counts[apply.ActionCreate], "changed", counts[apply.ActionUpdate] + counts[apply.ActionAdopt] + counts[apply.ActionReplace],
 			"deleted", counts[apply.ActionDelete], "unchanged", counts[apply.ActionNone]}

@@ -34,14 +34,15 @@ type Trip struct {
 	Removed  bool           // the stack left Git: there is nothing to render
 	Apply    apply.Request  // all but the objects
 
-	generation int64 // of the inputs, for the loop
+	generation int64  // of the inputs, for the loop
+	handled    string // the request by hand that it answers
 }
 
 // Preview goes as far as the plan, and changes nothing.
 func (p *Pipeline) Preview(ctx context.Context, trip Trip) (apply.Plan, error) {
 	rendered, err := p.rendered(ctx, trip)
 	if err != nil {
-		return apply.Plan{}, &renderError{err}
+		return apply.Plan{}, err
 	}
 	request := trip.Apply
 	request.Stack, request.Removed = trip.Stack, trip.Removed
@@ -76,11 +77,6 @@ func (p *Pipeline) rendered(ctx context.Context, trip Trip) (render.Output, erro
 		return p.Render(ctx, trip.Render)
 	}
 }
-
-// renderError is terminal: the same files render the same way.
-type renderError struct{ error }
-
-func (e *renderError) Unwrap() error { return e.error }
 
 // Run is the record of one trip.
 type Run struct {

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -66,11 +65,8 @@ func (l *Loop) next(name string) (step, Trip) {
 	}
 	triggers := s.triggers
 	s.triggers = nil
-	if s.status.HandledAt != s.handled { // said below, with whatever comes of it
-		s.status.HandledAt = s.handled
-		l.statuses.Add(name)
-	}
 	if reason, message, stalled := l.blocked(name, s); reason != "" {
+		s.status.HandledAt = s.handled
 		l.say(name, s, stalled, reason, message)
 		return stepBlocked, Trip{}
 	}
@@ -136,11 +132,13 @@ func (l *Loop) due(name string, s *stackState, triggers map[Trigger]bool) (step,
 		return stepObserve, ""
 	case s.stalled == s.generation && s.generation > 0 && !triggers[TriggerRetry]:
 		return stepObserve, ""
+	case s.failures > 0:
+		return stepGo, TriggerRetry
 	case s.applied != s.generation && triggers[TriggerDependency]:
 		return stepGo, TriggerDependency
 	case s.applied != s.generation:
 		return stepGo, TriggerRevision
-	case s.incomplete || s.failures > 0 || triggers[TriggerRetry]:
+	case s.incomplete || triggers[TriggerRetry]:
 		return stepGo, TriggerRetry
 	case s.removed && triggers[TriggerDrift]: // handed over, or gone at last
 		return stepGo, TriggerDrift
@@ -201,6 +199,7 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 	if !s.removed {
 		trip.Render = l.renderRequest(s.declared, source)
 	}
+	trip.handled = s.handled
 	trip.generation, s.hold = s.generation, trip.Apply.Hold
 	return trip
 }
@@ -239,6 +238,7 @@ func (l *Loop) finish(ctx context.Context, trip Trip, run Run) {
 		s.parent = newer(s.parent, run.Inventory.Parent)
 	}
 	s.held, s.removal = run.Plan.Held, run.Plan.Removal
+	s.status.HandledAt = trip.handled // only now: whoever asked wants to hear what came of it
 	if run.Err != nil {
 		l.failed(trip, s, run.Err)
 		return
@@ -250,8 +250,7 @@ func (l *Loop) failed(trip Trip, s *stackState, err error) {
 	s.failures++
 	s.missing = apply.UnknownKind(err)
 	s.clash(err)
-	var broken *renderError
-	if apply.Terminal(err) || errors.As(err, &broken) {
+	if apply.Terminal(err) || inputsToBlame(err) {
 		s.stalled, s.failures = trip.generation, 0
 		l.say(trip.Stack, s, true, "Refused", err.Error())
 		l.setReady(trip.Stack, s, false)

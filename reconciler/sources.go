@@ -56,7 +56,7 @@ func (l *Loop) follow(ctx context.Context, s *sourceState) {
 // wrong, the last good commit stays in force.
 func (l *Loop) pull(ctx context.Context, s *sourceState) error {
 	snapshot, err := l.fetch(ctx, s)
-	if err == nil && snapshot.Commit == s.snapshot.Commit {
+	if err == nil && snapshot.Commit == s.snapshot.Commit && !s.again {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.saySource(s, "Fetched", s.complaint)
@@ -92,6 +92,7 @@ type candidate struct {
 	rendered *render.Output
 	inputs   render.Inputs
 	same     bool // neither the declaration nor an input changed
+	again    bool // broken, and the files may not be to blame
 }
 
 // advance finds out what a new snapshot means for every stack of its source:
@@ -176,14 +177,21 @@ func (l *Loop) candidate(ctx context.Context, d Declared, source *sourceState) c
 	output, err := l.Pipeline.Render(ctx, l.renderRequest(d, source))
 	c := candidate{declared: d, inputs: output.Inputs, rendered: &output}
 	if err != nil {
-		c.broken, c.reason, c.rendered = err, "RenderFailed", nil
+		c.broken, c.reason, c.rendered, c.again = err, "RenderFailed", nil, !inputsToBlame(err)
 	}
 	return c
 }
 
+// inputsToBlame is true where rendering the same files again ends the same way.
+func inputsToBlame(err error) bool {
+	var input *render.InputError
+	var panicked *render.PanicError
+	return errors.As(err, &input) || errors.As(err, &panicked)
+}
+
 // publish makes the candidates known, and sets those in motion that changed.
 func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Broken, seen time.Time) (moved int) {
-	source.broken = 0
+	source.broken, source.again = 0, false
 	for _, c := range candidates {
 		s := l.stack(c.declared.Name)
 		if c.same {
@@ -195,6 +203,9 @@ func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Bro
 		moved++
 		s.declared, s.hash, s.inputs, s.broken, s.reason = c.declared, c.declared.hash(), c.inputs, c.broken, c.reason
 		s.removed, s.unsure = false, ""
+		if c.again { // a disk, say: rendered anew when the source is looked at next
+			s.hash, source.again = "", true
+		}
 		s.revision, s.pushed, s.announce, s.ready = source.snapshot.Commit, seen, true, false
 		s.generation++
 		s.failures, s.drifts, s.rendered = 0, 0, c.rendered

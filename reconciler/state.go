@@ -71,6 +71,7 @@ type sourceState struct {
 	poke      chan struct{}
 	broken    int    // stacks that can't be read or rendered
 	complaint string // about the files among them
+	again     bool   // a stack has to be rendered again even if no commit comes
 	advanced  bool   // at least one snapshot went through
 	handled   string
 	status    SourceStatus

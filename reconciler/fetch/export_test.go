@@ -1,0 +1,22 @@
+package fetch
+
+// For tests of what parses the outside.
+var (
+	ApplyDelta     = applyDelta
+	DecodeTree     = decodeTree
+	RedactURL      = redactURL
+	SplitSignature = splitSignature
+	ParseHeader    = parseHeader
+)
+
+// ParseAllowedSigners returns the principals of each line.
+func ParseAllowedSigners(data []byte) (principals []string, err error) {
+	all, err := parseAllowedSigners(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range all.list {
+		principals = append(principals, s.principals)
+	}
+	return principals, nil
+}

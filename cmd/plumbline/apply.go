@@ -6,14 +6,12 @@ import (
 	"fmt"
 	goio "io"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/plumbline-dev/plumbline/reconciler"
-	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 )
 
 func applyCommand(io streams) *cobra.Command {
@@ -55,13 +53,11 @@ func applyOnce(ctx context.Context, io streams, repo repository, cluster reconci
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	config := reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster, StateDir: os.TempDir()}
-	loop, err := wire(ctx, config, slog.New(slog.DiscardHandler))
+	config := reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster}
+	loop, err := wire(ctx, config, workingTree{snapshot}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	loop.Pipeline.Fetch = func(context.Context, fetch.Source) (fetch.Snapshot, error) { return snapshot, nil }
-	loop.Last = func(fetch.Source) (fetch.Snapshot, error) { return fetch.Snapshot{}, fetch.ErrNoSnapshot }
 	if len(repo.only) > 0 {
 		loop.Only = repo.wanted
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -63,7 +62,7 @@ func planAgainst(ctx context.Context, repo repository, cluster reconciler.Cluste
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	loop, err := wire(ctx, reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster, StateDir: os.TempDir()}, slog.New(slog.DiscardHandler))
+	loop, err := wire(ctx, reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster}, workingTree{snapshot}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}

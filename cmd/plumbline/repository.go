@@ -170,3 +170,14 @@ func (s rendered) applyObjects() []apply.Object {
 	}
 	return out
 }
+
+// workingTree stands where the daemon has its mirrors: one snapshot, and no past.
+type workingTree struct{ snapshot fetch.Snapshot }
+
+func (w workingTree) Fetch(context.Context, fetch.Source) (fetch.Snapshot, error) {
+	return w.snapshot, nil
+}
+
+func (w workingTree) Last(fetch.Source) (fetch.Snapshot, error) {
+	return fetch.Snapshot{}, fetch.ErrNoSnapshot
+}

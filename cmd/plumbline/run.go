@@ -132,7 +132,11 @@ func campaign(ctx context.Context, client kubernetes.Interface, config reconcile
 }
 
 func lead(ctx context.Context, config reconciler.Config, log *slog.Logger, ready *atomic.Bool) error {
-	loop, err := wire(ctx, config, log)
+	mirrors, err := openMirrors(config)
+	if err != nil {
+		return err
+	}
+	loop, err := wire(ctx, config, mirrors, log)
 	if err != nil {
 		return err
 	}

@@ -26,11 +26,7 @@ import (
 
 // wire builds the one Pipeline, and the Loop around it. It is the only place
 // that knows how the rooms fit together.
-func wire(ctx context.Context, config reconciler.Config, log *slog.Logger) (*reconciler.Loop, error) {
-	mirrors, err := openMirrors(config)
-	if err != nil {
-		return nil, err
-	}
+func wire(ctx context.Context, config reconciler.Config, git snapshots, log *slog.Logger) (*reconciler.Loop, error) {
 	restConfig, err := restConfig(config.Cluster)
 	if err != nil {
 		return nil, err
@@ -39,7 +35,7 @@ func wire(ctx context.Context, config reconciler.Config, log *slog.Logger) (*rec
 	if err != nil {
 		return nil, err
 	}
-	loop := &reconciler.Loop{Config: config, Last: mirrors.Last, Log: log}
+	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: log}
 	observer := observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved,
 		Trouble: func(r schema.GroupVersionResource, err error) {
 			log.Warn("watch failed", "resource", r.GroupResource().String(), "error", err.Error())
@@ -52,7 +48,7 @@ func wire(ctx context.Context, config reconciler.Config, log *slog.Logger) (*rec
 	loop.Watched, loop.OfStack = observer.Get, observer.OfStack
 	loop.Scope, loop.KindsMoved = client.mapper.Namespaced, client.mapper.Invalidate
 	loop.Pipeline = &reconciler.Pipeline{
-		Fetch:   mirrors.Fetch,
+		Fetch:   git.Fetch,
 		Render:  render.Kustomize,
 		Plan:    engine.Plan,
 		Apply:   engine.Apply,
@@ -61,6 +57,12 @@ func wire(ctx context.Context, config reconciler.Config, log *slog.Logger) (*rec
 	}
 	loop.Init()
 	return loop, nil
+}
+
+// snapshots is where commits come from: the mirrors of the daemon, or a working tree.
+type snapshots interface {
+	Fetch(context.Context, fetch.Source) (fetch.Snapshot, error)
+	Last(fetch.Source) (fetch.Snapshot, error)
 }
 
 // openMirrors prepares the place of the Git mirrors, and tidies what a crash left.

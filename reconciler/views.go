@@ -158,7 +158,8 @@ func (c *Cluster) Handled(ctx context.Context, source bool, name, at string) (Ou
 			}
 			v := stackView(u)
 			outcome = Outcome{v.Ready, fmt.Sprintf("%s: %s", v.Reason, v.Message)}
-			return v.Reason != "Progressing" || v.Held != "", nil
+			passing := v.Reason == "Progressing" || v.Reason == "Removing"
+			return !passing || v.Held != "", nil
 		})
 	return outcome, err
 }

@@ -117,7 +117,7 @@ func classify(p prepared, err error) *ObjectError {
 		e.Hint = "the namespace doesn't exist: declare it in this stack, or depend on the stack that brings it"
 	case isMistyped(err):
 		e.Terminal = scheme.Scheme.IsGroupRegistered(p.Group) // a CRD may still learn the field
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err), misfits(err):
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
 		e.Terminal = true
 	}
 	return e
@@ -146,14 +146,6 @@ func mistypedFields(err error) string {
 		lines = append(lines, bounded(f[1]+": "+strings.Replace(f[2], "field not declared in schema", "unknown field", 1), 512))
 	}
 	return strings.Join(lines, "; ")
-}
-
-func terminal(p prepared, err error) bool { return classify(p, err).Terminal }
-
-// misfits is true when the object doesn't fit its schema. The server calls that
-// an internal error; only the text tells.
-func misfits(err error) bool {
-	return apierrors.IsInternalError(err) && strings.Contains(err.Error(), "failed to create typed patch object")
 }
 
 var immutable = regexp.MustCompile(`(?i)immutable|may not (change|be (changed|updated))|cannot be (changed|updated)|updates to .* are forbidden|updates to .* forbidden`)
@@ -194,10 +186,19 @@ func reason(err error) string {
 		if c.Field != "" && !strings.HasPrefix(line, c.Field) {
 			line = c.Field + ": " + line
 		}
-		lines = append(lines, bounded(line, 512))
+		lines = append(lines, squeezed(line, 512))
 	}
 	slices.Sort(lines)
 	return strings.Join(slices.Compact(lines), "; ")
+}
+
+// squeezed takes out the middle: a server's message ends with what is wrong, after
+// a value that may be long.
+func squeezed(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return bounded(s, most/2) + strings.ToValidUTF8(s[len(s)-most/2:], "")
 }
 
 func bounded(s string, most int) string {

@@ -3,6 +3,7 @@ package apply
 import (
 	"cmp"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -106,6 +107,9 @@ func prepare(o Object, r Resource, stack string) (prepared, error) {
 	if !r.Namespaced {
 		u.SetNamespace("")
 	}
+	if isSecret(IDOf(u)) {
+		encodeStringData(u)
+	}
 	labels := maps.Clone(u.GetLabels())
 	if labels == nil {
 		labels = map[string]string{}
@@ -121,6 +125,30 @@ func prepare(o Object, r Resource, stack string) (prepared, error) {
 	sum := sha256.Sum256(body)
 	copy(p.hash[:], sum[:])
 	return p, nil
+}
+
+// encodeStringData writes a Secret as the server stores it. What is applied as
+// stringData is owned as stringData, which no object has: that others change the
+// value would not be seen, nor would a key that leaves Git.
+func encodeStringData(u *unstructured.Unstructured) {
+	plain, ok := u.Object["stringData"].(map[string]any)
+	if !ok {
+		return
+	}
+	data, _ := u.Object["data"].(map[string]any)
+	data = maps.Clone(data)
+	if data == nil {
+		data = map[string]any{}
+	}
+	for k, v := range plain {
+		text, ok := v.(string)
+		if !ok {
+			return // the server says what is wrong with it
+		}
+		data[k] = base64.StdEncoding.EncodeToString([]byte(text))
+	}
+	u.Object["data"] = data
+	delete(u.Object, "stringData")
 }
 
 // groupKinds lists the kinds of some IDs, sorted, each once.

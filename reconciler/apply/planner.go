@@ -107,10 +107,15 @@ func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Err
 // brings is true when one of the objects is the CRD of this kind.
 func brings(objects []Object, gk schema.GroupKind) bool {
 	return slices.ContainsFunc(objects, func(o Object) bool {
-		group, _, _ := unstructured.NestedString(o.Object, "spec", "group")
-		kind, _, _ := unstructured.NestedString(o.Object, "spec", "names", "kind")
-		return o.GetKind() == "CustomResourceDefinition" && group == gk.Group && kind == gk.Kind
+		return isCRD(o.GroupVersionKind().GroupKind()) && definedBy(o) == gk
 	})
+}
+
+// definedBy is the kind that a CRD defines.
+func definedBy(crd Object) schema.GroupKind {
+	group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")
+	kind, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "kind")
+	return schema.GroupKind{Group: group, Kind: kind}
 }
 
 // watch makes sure that the live view covers every kind that the stack wants,
@@ -154,7 +159,12 @@ func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared
 	group.Wait()
 	var errs Errors
 	out := changes[:0]
+	moved := movedCRDs(req, changes)
 	for i := range wanted {
+		if moved[wanted[i].GroupKind()] && misfits(wanted[i], failed[i]) {
+			out = append(out, Change{ID: wanted[i].ID, Action: ActionDefer, Origin: wanted[i].Origin, Reason: "checked once its CRD has changed"})
+			continue
+		}
 		if failed[i] != nil {
 			errs = errs.collect(wanted[i], failed[i])
 			continue
@@ -162,6 +172,27 @@ func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared
 		out = append(out, changes[i])
 	}
 	return out, errs
+}
+
+// misfits is true when the server finds fault with what the object says.
+func misfits(p prepared, err error) bool {
+	return err != nil && (isMistyped(err) || classify(p, err).Terminal)
+}
+
+// movedCRDs are the kinds whose CRD this very plan changes: what their objects
+// may hold is known only after that.
+func movedCRDs(req Request, changes []Change) map[schema.GroupKind]bool {
+	moved := map[ID]bool{}
+	for _, c := range changes {
+		moved[c.ID] = isCRD(c.ID.GroupKind()) && c.Action != ActionNone && c.Action != ""
+	}
+	out := map[schema.GroupKind]bool{}
+	for _, o := range req.Objects {
+		if moved[IDOf(o.Unstructured)] {
+			out[definedBy(o)] = true
+		}
+	}
+	return out
 }
 
 // unchanged is true when neither Git nor the cluster moved: no request.

@@ -71,12 +71,18 @@ func (c *cluster) on(kind, namespace string) (dynamic.ResourceInterface, error) 
 	return c.client.Resource(mapping.Resource), nil
 }
 
-// get reads an object. A kind that isn't served has none.
-func (c *cluster) get(ctx context.Context, kind, namespace, name string) (*unstructured.Unstructured, error) {
+// find is on for an object whose name may be preceded by its namespace.
+func (c *cluster) find(kind, namespace, name string) (string, dynamic.ResourceInterface, error) {
 	if ns, rest, ok := strings.Cut(name, "/"); ok {
 		namespace, name = ns, rest
 	}
 	on, err := c.on(kind, namespace)
+	return name, on, err
+}
+
+// get reads an object. A kind that isn't served has none.
+func (c *cluster) get(ctx context.Context, kind, namespace, name string) (*unstructured.Unstructured, error) {
+	name, on, err := c.find(kind, namespace, name)
 	if meta.IsNoMatchError(err) {
 		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: kind}, name)
 	}
@@ -88,7 +94,7 @@ func (c *cluster) get(ctx context.Context, kind, namespace, name string) (*unstr
 
 // patch merges a JSON or YAML patch into an object, as somebody else.
 func (c *cluster) patch(ctx context.Context, kind, namespace, name, patch string) error {
-	on, err := c.on(kind, namespace)
+	name, on, err := c.find(kind, namespace, name)
 	if err != nil {
 		return err
 	}
@@ -161,15 +167,19 @@ func eventually(ctx context.Context, check func(context.Context) error) error {
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	var complaint error
 	for {
 		err := check(ctx)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil {
+			complaint = err
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("not within %v", patience), err)
+			return fmt.Errorf("not within %v: %w", patience, complaint)
 		}
 	}
 }

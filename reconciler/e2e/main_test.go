@@ -39,7 +39,7 @@ func runTests(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer os.RemoveAll(dir)
-	if err := build(dir); err != nil {
+	if err := build(); err != nil {
 		return 1, err
 	}
 	if shared, err = lab.StartPlane(context.Background(), labBinary, lab.PlaneOptions{Nodes: 3, Log: os.Stderr}); err != nil {
@@ -57,17 +57,10 @@ func runTests(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// build makes the daemon anew each time, and the control plane, which takes
-// minutes, only when it changed. With -race, the daemon looks for races too.
-func build(dir string) error {
-	binary = filepath.Join(dir, "plumbline")
-	args := []string{"build", "-o", binary}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	if err := run("go", append(args, "../../cmd/plumbline")...); err != nil {
-		return err
-	}
+// build leaves the binaries where the next run finds them: linking takes longer
+// than the tests, and what is up to date is left alone. With -race, the daemon
+// looks for races too.
+func build() error {
 	cache, err := filepath.Abs("../../.cache")
 	if err != nil {
 		return err
@@ -84,7 +77,16 @@ func build(dir string) error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	return run("../../cmd/plumbline-lab/build.sh", labBinary)
+	if err := run("../../cmd/plumbline-lab/build.sh", labBinary); err != nil {
+		return err
+	}
+	binary = filepath.Join(cache, "plumbline-e2e")
+	args := []string{"build", "-o", binary}
+	if raceEnabled {
+		binary += "-race"
+		args = []string{"build", "-race", "-o", binary}
+	}
+	return run("go", append(args, "../../cmd/plumbline")...)
 }
 
 func run(name string, args ...string) error {

@@ -35,6 +35,7 @@ type scenario struct {
 	seen      int // records of the daemon's log that were looked at
 	log       *buffer
 	uids      map[string]string
+	resync    string // of the daemons that start from now on; "": as usual
 }
 
 var scenarios atomic.Int64
@@ -197,11 +198,15 @@ func (s *scenario) config(name, kubeconfig string) (string, error) {
 	for _, repo := range s.names {
 		sources = append(sources, s.sources[repo])
 	}
-	raw, err := yaml.Marshal(map[string]any{
+	config := map[string]any{
 		"sources": sources, "listen": "off", "stateDir": filepath.Join(s.dir, name),
 		"cluster":  map[string]any{"kubeconfig": kubeconfig},
 		"election": map[string]any{"name": s.id},
-	})
+	}
+	if s.resync != "" {
+		config["resync"] = s.resync
+	}
+	raw, err := yaml.Marshal(config)
 	if err != nil {
 		return "", err
 	}

@@ -193,11 +193,11 @@ var words = map[string]word{
 		return s.cluster.create(ctx, s.namespace, s.expand(s.ts.ReadFile(args[0])))
 	}},
 	"delete-live": {"delete-live KIND NAME", 2, false, func(ctx context.Context, s script, args []string) error {
-		on, err := s.cluster.on(args[0], s.namespace)
+		name, on, err := s.cluster.find(args[0], s.namespace, args[1])
 		if err != nil {
 			return err
 		}
-		return on.Delete(ctx, args[1], metav1.DeleteOptions{})
+		return on.Delete(ctx, name, metav1.DeleteOptions{})
 	}},
 	"mark": {"mark: the log and the requests count from here", 0, false, func(_ context.Context, s script, _ []string) error {
 		s.seen = len(s.daemon.Records())
@@ -215,6 +215,20 @@ var words = map[string]word{
 	}},
 	"requests": {"requests COUNT [regexp]: that many since the mark", 1, false, func(_ context.Context, s script, args []string) error {
 		return s.requests(args[0], strings.Join(args[1:], " "))
+	}},
+	"removal": {"removal NAME STACK: remembers what would confirm the deletions that are held", 2, false, func(ctx context.Context, s script, args []string) error {
+		u, err := s.cluster.get(ctx, "Stack", "", args[1])
+		if err != nil {
+			return err
+		}
+		s.uids[args[0]], err = field(u, ".status.held.removal")
+		return err
+	}},
+	"exec-removal": {"exec-removal NAME STACK: confirms it, and waits", 2, false, func(_ context.Context, s script, args []string) error {
+		if s.uids[args[0]] == "" {
+			return fmt.Errorf("%s: nothing is held", args[1])
+		}
+		return s.ts.Exec(binary, "reconcile", args[1], "--confirm", s.uids[args[0]])
 	}},
 	"cli": {"cli [-CODE] args...: runs plumbline, which ends with this exit code", 1, false, func(_ context.Context, s script, args []string) error {
 		want := 0

@@ -185,6 +185,9 @@ func (d *demo) tail(ctx context.Context) {
 		return
 	}
 	data, _ := os.ReadFile(d.log.Name()) // what can't be read has nothing to tell
+	if len(data) == 0 {
+		return
+	}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	d.out.say(red, "\nThe end of the daemon's log:")
 	for _, line := range lines[max(0, len(lines)-25):] {

@@ -31,7 +31,7 @@ func newScreen(f *os.File) *screen {
 		return s
 	}
 	s.width = min(widest, columns)
-	s.redraw = lines >= 20 && columns >= 60 // else the frame would scroll away or wrap
+	s.redraw = lines >= 20 && columns >= 80 // else the frame would scroll away or wrap
 	s.colour = os.Getenv("NO_COLOR") == ""
 	return s
 }

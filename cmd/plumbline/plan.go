@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -111,6 +113,7 @@ func comparePlans(have, want []rendered) []apply.Plan {
 			plans = append(plans, apply.Compare(s.Name, objects, nil))
 		}
 	}
+	slices.SortFunc(plans, func(a, b apply.Plan) int { return strings.Compare(a.Stack, b.Stack) })
 	return plans
 }
 

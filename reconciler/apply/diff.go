@@ -19,9 +19,9 @@ import (
 // FieldChange is one field that would change. Values are JSON, shortened; those
 // of a Secret are keyed hashes: a change is visible, the value is not.
 type FieldChange struct {
-	Path string // spec.template.spec.containers[name=app].image
-	Have string // "": not there
-	Want string // "": goes away
+	Path string `json:"path"`           // spec.template.spec.containers[name=app].image
+	Have string `json:"have,omitempty"` // "": not there
+	Want string `json:"want,omitempty"` // "": goes away
 }
 
 // String is "path: have → want".
@@ -121,7 +121,7 @@ func (d *differ) walk(path string, have, want any) {
 			return
 		}
 	}
-	d.changes = append(d.changes, FieldChange{Path: path, Have: shown(have), Want: shown(want)})
+	d.changes = append(d.changes, change(path, have, want))
 }
 
 func (d *differ) maps(path string, have, want map[string]any) {
@@ -190,7 +190,26 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-func shown(v any) string {
+// sameShown is how much of what two long values have in common stands before
+// what differs, in bytes.
+const sameShown = 32
+
+// change shows two values; of long ones, the part from where they differ.
+func change(path string, have, want any) FieldChange {
+	h, w := text(have), text(want)
+	if len(h) > shownValue || len(w) > shownValue {
+		same := 0
+		for same < min(len(h), len(w)) && h[same] == w[same] {
+			same++
+		}
+		if from := same - sameShown; from > 0 {
+			h, w = "…"+strings.ToValidUTF8(h[from:], ""), "…"+strings.ToValidUTF8(w[from:], "")
+		}
+	}
+	return FieldChange{Path: path, Have: bounded(h, shownValue), Want: bounded(w, shownValue)}
+}
+
+func text(v any) string {
 	if v == nil {
 		return ""
 	}
@@ -198,5 +217,5 @@ func shown(v any) string {
 	if err != nil {
 		return fmt.Sprintf("(%T)", v)
 	}
-	return bounded(string(raw), shownValue)
+	return string(raw)
 }

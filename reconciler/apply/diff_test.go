@@ -78,3 +78,17 @@ func TestDiffIsBounded(t *testing.T) {
 		t.Errorf("%d fields are shown", len(got))
 	}
 }
+
+func TestChangeShowsWhereLongValuesDiffer(t *testing.T) {
+	line := strings.Repeat("the same again, ", 40)
+	got := change("data.text", line+"then this", line+"then that")
+	if !strings.HasSuffix(got.Have, `then this"`) || !strings.HasSuffix(got.Want, `then that"`) || !strings.HasPrefix(got.Have, "…") {
+		t.Errorf("not what differs: %s", got)
+	}
+	if len(got.Have) > 2*sameShown+len("…then this") {
+		t.Errorf("too much of what is the same: %s", got.Have)
+	}
+	if short := change("x", "a", nil); short.Have != `"a"` || short.Want != "" {
+		t.Errorf("short values: %+v", short)
+	}
+}

@@ -233,11 +233,15 @@ func (l *Loop) finish(ctx context.Context, trip Trip, run Run) {
 	if !ok {
 		return
 	}
+	if s.recalls(trip, run) { // a restart is no reason to call it by a newer commit
+		s.revision = s.status.Revision
+	}
 	if run.Inventory.Applied != nil {
 		s.known = run.Inventory.Applied
 		s.parent = newer(s.parent, run.Inventory.Parent)
 	}
 	s.held, s.removal = run.Plan.Held, run.Plan.Removal
+	s.giving = run.Plan.Counts()[apply.ActionHandOver] > 0
 	s.status.HandledAt = trip.handled // only now: whoever asked wants to hear what came of it
 	if run.Err != nil {
 		l.failed(trip, s, run.Err)
@@ -279,6 +283,9 @@ func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
 		l.triggerAfter(trip.Stack, TriggerHealth, time.Until(s.deadline)+time.Millisecond)
 	}
 	s.applied = trip.generation
+	if run.Changed() > 0 {
+		l.tellGivers()
+	}
 	if s.removed && run.Inventory.Parent == nil {
 		l.forget(trip.Stack, s)
 		return
@@ -293,6 +300,16 @@ func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
 		l.triggerAfter(trip.Stack, TriggerRetry, 50*time.Millisecond)
 	}
 	l.settle(trip.Stack, s, run.Health)
+}
+
+// tellGivers lets stacks look again whose objects others take over: the watches
+// don't tell of our own writes.
+func (l *Loop) tellGivers() {
+	for name, s := range l.stacks {
+		if s.giving {
+			l.trigger(name, TriggerRetry)
+		}
+	}
 }
 
 // mayGoOn is true when what a partial apply waited for is there already: its

@@ -33,6 +33,7 @@ type stackState struct {
 	incomplete bool  // applied as far as possible: something has to come or go first
 	missing    bool  // a kind is not served
 	clashed    bool  // it wants what another stack has
+	giving     bool  // another stack takes over some of its objects
 	failures   int
 	retryAt    time.Time
 	deadline   time.Time // of the rollout
@@ -54,6 +55,13 @@ type stackState struct {
 
 // clash notes that this stack has to be tried again when claims change.
 func (s *stackState) clash(err error) { s.clashed = errors.Is(err, apply.ErrClaimed) }
+
+// recalls is true when the first run since the start found everything as the
+// stored digest says.
+func (s *stackState) recalls(trip Trip, run Run) bool {
+	return s.known == nil && run.Err == nil && trip.Apply.Digest != "" && trip.Apply.Digest == apply.Digest(run.Inventory.Applied) &&
+		s.status.Revision != ""
+}
 
 func (s *stackState) current() bool { return s.applied == s.generation && !s.incomplete }
 

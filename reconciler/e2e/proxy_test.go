@@ -24,8 +24,8 @@ type proxy struct {
 	server     *http.Server
 
 	mu        sync.Mutex
-	requests  []string                              // "PATCH /api/v1/namespaces/x/configmaps/y?dryRun=All"
-	interfere func(r *http.Request, forward func()) // nil: forward
+	requests  []string                                                           // "PATCH /api/v1/namespaces/x/configmaps/y?dryRun=All"
+	interfere func(w http.ResponseWriter, r *http.Request, forward http.Handler) // nil: forward
 }
 
 func startProxy(kubeconfig, own string) (*proxy, error) {
@@ -65,15 +65,14 @@ func startProxy(kubeconfig, own string) (*proxy, error) {
 func (p *proxy) close() { _ = p.server.Close() }
 
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, forward http.Handler) {
-	interfere := p.note(r)
-	if interfere == nil {
-		forward.ServeHTTP(w, r)
+	if interfere := p.note(r); interfere != nil {
+		interfere(w, r, forward)
 		return
 	}
-	interfere(r, func() { forward.ServeHTTP(w, r) })
+	forward.ServeHTTP(w, r)
 }
 
-func (p *proxy) note(r *http.Request) func(*http.Request, func()) {
+func (p *proxy) note(r *http.Request) func(http.ResponseWriter, *http.Request, http.Handler) {
 	if strings.Contains(r.URL.Path, "/leases") {
 		return nil
 	}
@@ -84,7 +83,7 @@ func (p *proxy) note(r *http.Request) func(*http.Request, func()) {
 }
 
 // intervene sets what happens to each request from now on.
-func (p *proxy) intervene(f func(r *http.Request, forward func())) {
+func (p *proxy) intervene(f func(w http.ResponseWriter, r *http.Request, forward http.Handler)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.interfere = f

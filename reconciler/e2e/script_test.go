@@ -20,7 +20,7 @@ type scenarioKey struct{}
 
 // TestScripts runs the scenarios in testdata. In files and arguments, $NS is the
 // scenario's namespace, $ID a name that no other scenario uses, and $home the
-// source of the repository home.
+// source of the repository home. $home_dir is its working tree.
 func TestScripts(t *testing.T) {
 	cmds := map[string]func(*testscript.TestScript, bool, []string){}
 	for name, w := range words {
@@ -84,6 +84,7 @@ type word struct {
 var words = map[string]word{
 	"repo": {"repo NAME [yaml of the source]", 1, false, func(_ context.Context, s script, args []string) error {
 		s.ts.Setenv(args[0], s.source(args[0]))
+		defer func() { s.ts.Setenv(args[0]+"_dir", s.repos[args[0]].Dir) }()
 		return s.repo(args[0], strings.Join(args[1:], " "))
 	}},
 	"configure": {"configure NAME yaml of the source: for the next start of the daemon", 2, false, func(_ context.Context, s script, args []string) error {

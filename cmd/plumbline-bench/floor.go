@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 )
 
@@ -66,4 +68,139 @@ func floorObjects(from, to int, tag string, onlyDeployments bool) ([]*unstructur
 		}
 	}
 	return out, nil
+}
+
+// floor measures the bare loop right before the daemon does the same, so that
+// whatever else the machine has to do hits both.
+func (b *bench) floor(ctx context.Context, from, to int, tag string) (f floor, err error) {
+	if tag != tagInstall {
+		if err := b.floorBefore(ctx, from, to); err != nil {
+			return f, err
+		}
+	}
+	all, err := floorObjects(from, to, tag, tag != tagInstall)
+	if err != nil {
+		return f, err
+	}
+	before, err := b.bothCPU()
+	if err != nil {
+		return f, err
+	}
+	start := time.Now()
+	observed, err := b.rollouts(ctx, to-from, imageOf(tag))
+	if err != nil {
+		return f, err
+	}
+	if f.took, err = applyBare(ctx, b.client, all); err != nil {
+		return f, err
+	}
+	if err := <-observed; err != nil {
+		return f, fmt.Errorf("wait for the floor's rollouts: %w", err)
+	}
+	f.ready = time.Since(start)
+	if err := b.quiet(ctx); err != nil {
+		return f, err
+	}
+	now, err := b.bothCPU()
+	f.cpu = now - before
+	if err != nil || tag != tagInstall {
+		return f, err
+	}
+	return f, b.clearFloor(ctx)
+}
+
+// floorBefore makes the Deployments that the floor is to change.
+func (b *bench) floorBefore(ctx context.Context, from, to int) error {
+	all, err := floorObjects(from, to, tagInstall, true)
+	if err != nil {
+		return err
+	}
+	if _, err := applyBare(ctx, b.client, all); err != nil {
+		return err
+	}
+	return b.quiet(ctx)
+}
+
+// clearFloor removes what the floor made. It has to: what a server takes to make a
+// Service grows with the number of those that are there.
+func (b *bench) clearFloor(ctx context.Context) error {
+	background := metav1.DeletePropagationBackground
+	for kind, resource := range resources {
+		if err := b.client.Resource(resource).Namespace(floorNamespace).DeleteCollection(ctx,
+			metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{LabelSelector: nameLabel}); err != nil {
+			return fmt.Errorf("delete each %s of the floor: %w", kind, err)
+		}
+	}
+	return b.quiet(ctx)
+}
+
+// rollouts tells when so many Deployments of the floor were observed with an image:
+// the least that anybody has to wait for who calls them ready.
+func (b *bench) rollouts(ctx context.Context, n int, image string) (<-chan error, error) {
+	client := b.client.Resource(resources["Deployment"]).Namespace(floorNamespace)
+	list, err := client.List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	events, err := client.Watch(ctx, metav1.ListOptions{ResourceVersion: list.GetResourceVersion()})
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer events.Stop()
+		done <- countRollouts(ctx, events, n, image)
+	}()
+	return done, nil
+}
+
+func countRollouts(ctx context.Context, events watch.Interface, n int, image string) error {
+	seen := map[string]bool{}
+	for len(seen) < n {
+		select {
+		case e, open := <-events.ResultChan():
+			if !open {
+				return errors.New("the watch ended")
+			}
+			if u, ok := e.Object.(*unstructured.Unstructured); ok && imageIn(u) == image && observed(u) {
+				seen[u.GetName()] = true
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func observed(deployment *unstructured.Unstructured) bool {
+	generation, _, _ := unstructured.NestedInt64(deployment.Object, "status", "observedGeneration")
+	return generation == deployment.GetGeneration()
+}
+
+// quiet waits until the controllers are done with what was applied: the time
+// they take belongs to whoever applied it.
+func (b *bench) quiet(ctx context.Context) error {
+	for range 120 {
+		before, err := cpuOf(b.plane.PID())
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		if now, err := cpuOf(b.plane.PID()); err != nil || now-before < 200*time.Millisecond {
+			return err
+		}
+	}
+	return nil // it is what it is: a slow machine
+}
+
+// bothCPU is the CPU time of the control plane and of ourselves.
+func (b *bench) bothCPU() (time.Duration, error) {
+	server, err := cpuOf(b.plane.PID())
+	if err != nil {
+		return 0, err
+	}
+	ours, err := cpuOf(os.Getpid())
+	return server + ours, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -26,8 +25,9 @@ type result struct {
 
 // floor is what a bare loop takes for the same objects; zero: there is none.
 type floor struct {
-	took time.Duration
-	cpu  time.Duration // of the control plane and the loop
+	took  time.Duration
+	ready time.Duration // until the Deployment controller has seen it all, too
+	cpu   time.Duration // of the control plane and the loop, until the control plane came to rest
 }
 
 const mib = 1 << 20
@@ -35,7 +35,8 @@ const mib = 1 << 20
 func (r result) values() []value {
 	out := []value{{"ready-s", r.ready.Seconds()}}
 	if r.floor.took > 0 {
-		out = append(out, value{"floor-s", r.floor.took.Seconds()}, value{"x-floor", r.ready.Seconds() / r.floor.took.Seconds()})
+		out = append(out, value{"floor-s", r.floor.took.Seconds()}, value{"x-floor", r.ready.Seconds() / r.floor.took.Seconds()},
+			value{"floor-ready-s", r.floor.ready.Seconds()}, value{"x-floor-ready", r.ready.Seconds() / r.floor.ready.Seconds()})
 	}
 	out = append(out, r.requests.values()...)
 	out = append(out, value{"anon-MiB", float64(r.usage.anon) / mib}, value{"rss-MiB", float64(r.usage.rss) / mib},
@@ -121,60 +122,6 @@ func (b *bench) allReady(ctx context.Context, commit string, stacks int) error {
 	return nil
 }
 
-// floor measures the bare loop right before the daemon does the same, so that
-// whatever else the machine has to do hits both.
-//
-// What it applied stays: an upgrade needs something to change, and it is a small
-// burden (objects that nobody watches) next to deleting thousands of objects
-// while the daemon is measured.
-func (b *bench) floor(ctx context.Context, from, to int, tag string, onlyDeployments bool) (f floor, err error) {
-	all, err := floorObjects(from, to, tag, onlyDeployments)
-	if err != nil {
-		return f, err
-	}
-	before, err := b.bothCPU()
-	if err != nil {
-		return f, err
-	}
-	if f.took, err = applyBare(ctx, b.client, all); err != nil {
-		return f, err
-	}
-	if err := b.quiet(ctx); err != nil {
-		return f, err
-	}
-	now, err := b.bothCPU()
-	f.cpu = now - before
-	return f, err
-}
-
-// bothCPU is the CPU time of the control plane and of ourselves.
-func (b *bench) bothCPU() (time.Duration, error) {
-	server, err := cpuOf(b.plane.PID())
-	if err != nil {
-		return 0, err
-	}
-	ours, err := cpuOf(os.Getpid())
-	return server + ours, err
-}
-
-// quiet waits until the controllers are done with what was applied: the time
-// they take belongs to whoever applied it.
-func (b *bench) quiet(ctx context.Context) error {
-	for range 120 {
-		before, err := cpuOf(b.plane.PID())
-		if err != nil {
-			return err
-		}
-		if err := pause(ctx, time.Second); err != nil {
-			return err
-		}
-		if now, err := cpuOf(b.plane.PID()); err != nil || now-before < 200*time.Millisecond {
-			return err
-		}
-	}
-	return nil // it is what it is: a slow machine
-}
-
 const (
 	tagInstall  = "v1"
 	tagUpgrade  = "v2"
@@ -185,7 +132,7 @@ const (
 func (b *bench) change(ctx context.Context, withFloor bool, from, to int, tag string) (r result, err error) {
 	var bare floor
 	if withFloor {
-		if bare, err = b.floor(ctx, from, to, tag, tag != tagInstall); err != nil {
+		if bare, err = b.floor(ctx, from, to, tag); err != nil {
 			return r, err
 		}
 	}
@@ -277,7 +224,7 @@ func (b *bench) check(ctx context.Context, from, to int, tag string) error {
 		want[appName(i)] = true
 	}
 	for _, u := range list.Items {
-		if want[u.GetName()] && image(u) != imageOf(tag) {
+		if want[u.GetName()] && imageIn(&u) != imageOf(tag) {
 			wrong = append(wrong, u.GetName())
 		}
 	}
@@ -287,7 +234,7 @@ func (b *bench) check(ctx context.Context, from, to int, tag string) error {
 	return nil
 }
 
-func image(deployment unstructured.Unstructured) string {
+func imageIn(deployment *unstructured.Unstructured) string {
 	containers, _, _ := unstructured.NestedSlice(deployment.Object, "spec", "template", "spec", "containers")
 	if len(containers) != 1 {
 		return ""

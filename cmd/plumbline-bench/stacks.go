@@ -12,6 +12,7 @@ const (
 	namespace      = "bench" // of the daemon's objects
 	floorNamespace = "floor" // of the same objects, applied by a bare loop
 	sourceName     = "bench"
+	nameLabel      = "app.kubernetes.io/name"
 )
 
 // stackFiles is one stack: four objects, in a directory of its own.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -60,9 +61,7 @@ const (
 )
 
 func daemon(ctx context.Context, config reconciler.Config, log *slog.Logger) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // a little more work for the collector, a third less memory
-	}
+	defer runtime.KeepAlive(tuneCollector())
 	var ready atomic.Bool
 	stop, err := serve(ctx, config.Listen, &ready)
 	if err != nil {
@@ -90,6 +89,20 @@ func daemon(ctx context.Context, config reconciler.Config, log *slog.Logger) err
 		case <-time.After(min(10*time.Second, time.Second<<min(attempt, 4))):
 		}
 	}
+}
+
+// tuneCollector trades a little more work for the collector against a third less
+// memory, and returns what has to be kept alive for that.
+//
+// The live heap of a homelab is some 10 MiB, after every half of which the
+// collector would run: a third of all CPU time. The ballast counts as live, and is
+// never touched: it takes address space, but no memory.
+func tuneCollector() (ballast []byte) {
+	if os.Getenv("GOGC") != "" {
+		return nil
+	}
+	debug.SetGCPercent(50)
+	return make([]byte, 32<<20)
 }
 
 var errLeaseLost = errors.New("the lease was lost: another daemon leads, or the API server was away for too long")

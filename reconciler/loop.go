@@ -43,9 +43,11 @@ type Loop struct {
 	sources  map[string]*sourceState
 	claims   map[apply.ID][]string // who wants what
 	queue    workqueue.TypedDelayingInterface[string]
+	looks    workqueue.TypedInterface[string] // at health only: a stack that became Ready doesn't wait behind those that are applied
 	statuses workqueue.TypedDelayingInterface[string]
 	fetches  chan struct{}
 	renders  chan struct{}
+	progress time.Time // when the last of the passing states is to be written
 }
 
 // Workers only bound how many plans are in memory at once: no worker waits for
@@ -62,6 +64,7 @@ func (l *Loop) Init() {
 	l.sources = map[string]*sourceState{}
 	l.claims = map[apply.ID][]string{}
 	l.queue = workqueue.NewTypedDelayingQueue[string]()
+	l.looks = workqueue.NewTyped[string]()
 	l.statuses = workqueue.NewTypedDelayingQueue[string]()
 	l.fetches = make(chan struct{}, orDefault(l.Config.Limits.Fetches, 4))
 	l.renders = make(chan struct{}, orDefault(l.Config.Limits.Renders, cores()))
@@ -85,10 +88,12 @@ func (l *Loop) Run(ctx context.Context) error {
 	for range statusWorkers {
 		group.Go(func() error { drain(l.statuses, func(name string) { l.writeStatus(ctx, name) }); return nil })
 	}
+	group.Go(func() error { drain(l.looks, l.look); return nil })
 	group.Go(func() error { l.resync(ctx); return nil })
 	group.Go(func() error {
 		<-ctx.Done()
 		l.queue.ShutDown()
+		l.looks.ShutDown()
 		l.statuses.ShutDown()
 		return nil
 	})
@@ -97,7 +102,7 @@ func (l *Loop) Run(ctx context.Context) error {
 
 // drain gives each name to work, one worker per name at a time, until the queue
 // is shut down.
-func drain(queue workqueue.TypedDelayingInterface[string], work func(string)) {
+func drain(queue workqueue.TypedInterface[string], work func(string)) {
 	for {
 		name, down := queue.Get()
 		if down {
@@ -174,7 +179,7 @@ func (l *Loop) objectOf(stack string, id apply.ID, c observe.Change) {
 	same := ours && !c.Gone && !c.Entry.Deleting && c.Entry.Stack == stack &&
 		known.UID == c.Entry.UID && known.Fingerprint == apply.Fingerprint(c.Entry.Fingerprint)
 	if same {
-		l.trigger(stack, TriggerHealth)
+		l.looks.Add(stack)
 		return
 	}
 	l.trigger(stack, TriggerDrift)

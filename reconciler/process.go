@@ -325,12 +325,28 @@ func (l *Loop) mayGoOn(inv apply.Inventory) bool {
 	return inv.Partial
 }
 
+// look is observe for a stack that nothing stands in the way of.
+func (l *Loop) look(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s, ok := l.stacks[name]; ok {
+		if reason, _, _ := l.blocked(name, s); reason == "" {
+			l.observeStack(name, s)
+		}
+	}
+}
+
 // observe looks at the stack's objects. It costs no request.
 func (l *Loop) observe(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s, ok := l.stacks[name]
-	if !ok || s.stalled == s.generation || s.applied == 0 || s.failures > 0 || s.removed {
+	if s, ok := l.stacks[name]; ok {
+		l.observeStack(name, s)
+	}
+}
+
+func (l *Loop) observeStack(name string, s *stackState) {
+	if s.stalled == s.generation || s.applied == 0 || s.failures > 0 || s.removed {
 		return
 	}
 	ids := make([]apply.ID, 0, len(s.known))

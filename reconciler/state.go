@@ -51,6 +51,7 @@ type stackState struct {
 	removal  string
 	status   Status
 	written  string // the status that the cluster was told last
+	passing  bool   // its status is to be written in a moment
 }
 
 // clash notes that this stack has to be tried again when claims change.

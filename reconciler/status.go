@@ -42,9 +42,14 @@ const (
 // messageBytes bounds a condition's message: etcd is no place for reports.
 const messageBytes = 4096
 
-// progressDelay keeps passing states out of the API server: most are over
-// before anybody could read them.
-const progressDelay = time.Second
+// Passing states are kept out of the API server: most are over before anybody
+// could read them. When a commit sets many stacks in motion, a status costs the
+// server as much as an object; then only some of them tell of their progress, and
+// all of them of its end.
+const (
+	progressDelay = time.Second
+	progressEvery = 200 * time.Millisecond
+)
 
 // say sets the status of a stack. It is written soon: at once where it is a
 // result, in a moment where it is a passing state. Loop.mu is held.
@@ -77,7 +82,20 @@ func (l *Loop) say(name string, s *stackState, stalled bool, reason, message str
 		l.statuses.Add(name)
 		return
 	}
-	l.statuses.AddAfter(name, progressDelay)
+	if !s.passing {
+		s.passing = true
+		l.statuses.AddAfter(name, l.progressIn())
+	}
+}
+
+// progressIn is when the next passing state may be written.
+func (l *Loop) progressIn() time.Duration {
+	now := time.Now()
+	l.progress = l.progress.Add(progressEvery)
+	if soonest := now.Add(progressDelay); l.progress.Before(soonest) {
+		l.progress = soonest
+	}
+	return l.progress.Sub(now)
 }
 
 // setCondition keeps the time of the last transition.
@@ -111,6 +129,7 @@ func (l *Loop) writeStatus(ctx context.Context, name string) {
 		l.mu.Unlock()
 		return
 	}
+	s.passing = false
 	want, parent, removed := s.status, s.parent, s.removed
 	declared, source := s.declared, l.sources[s.declared.Source]
 	l.mu.Unlock()

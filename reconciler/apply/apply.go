@@ -131,7 +131,7 @@ func (e *Engine) applyObject(ctx context.Context, c Change) (applied Applied, wa
 		}
 		e.live.SawGone(p.ID, c.uid)
 	}
-	obj, _, err := e.client.apply(ctx, p.Resource, p.ID, p.body, false)
+	obj, _, err := e.client.apply(ctx, p.Resource, p.ID, p.body, applyChecked)
 	if err != nil {
 		return Applied{}, false, err
 	}

@@ -62,11 +62,22 @@ func (c *client) do(ctx context.Context, req *rest.Request) (obj *unstructured.U
 	return obj, code == http.StatusCreated, nil
 }
 
+// Ways to apply.
+const (
+	applyStrictly = iota // nobody has looked at the body yet
+	applyDry             // look only
+	applyChecked         // a dry run has just passed: the server need not look for unknown fields again
+)
+
 // apply sends a server-side apply of the body.
-func (c *client) apply(ctx context.Context, r Resource, id ID, body []byte, dryRun bool) (*unstructured.Unstructured, bool, error) {
+func (c *client) apply(ctx context.Context, r Resource, id ID, body []byte, how int) (*unstructured.Unstructured, bool, error) {
+	validation := metav1.FieldValidationStrict
+	if how == applyChecked {
+		validation = metav1.FieldValidationIgnore
+	}
 	req := c.rest.Patch(types.ApplyYAMLPatchType).AbsPath(r.path(id)...).
-		Param("fieldManager", Manager).Param("force", "true").Param("fieldValidation", "Strict").Body(body)
-	if dryRun {
+		Param("fieldManager", Manager).Param("force", "true").Param("fieldValidation", validation).Body(body)
+	if how == applyDry {
 		req = req.Param("dryRun", metav1.DryRunAll)
 	}
 	return c.do(ctx, req)

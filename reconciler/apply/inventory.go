@@ -127,7 +127,7 @@ func (e *Engine) setParent(ctx context.Context, live *unstructured.Unstructured,
 	if err != nil {
 		return live, fmt.Errorf("encode the Stack object: %w", err)
 	}
-	parent, _, err := e.client.apply(ctx, Stacks, IDOf(want), body, false)
+	parent, _, err := e.client.apply(ctx, Stacks, IDOf(want), body, applyStrictly)
 	if err != nil {
 		return live, fmt.Errorf("write the Stack object %s: %w", stack, err)
 	}

@@ -215,7 +215,7 @@ func (e *Engine) planObject(ctx context.Context, req Request, p prepared) (Chang
 	if err := claimed(req, live, p); err != nil {
 		return change, err
 	}
-	answer, created, err := e.client.apply(ctx, p.Resource, p.ID, p.body, true)
+	answer, created, err := e.client.apply(ctx, p.Resource, p.ID, p.body, applyDry)
 	switch {
 	case err != nil:
 		return e.refused(ctx, req, change, err)

@@ -20,7 +20,7 @@ const (
 	shopNamespace = "shop"
 	shopName      = "shop" // of its Deployment and its Service
 	shopStack     = "team.shop"
-	patience      = 60 * time.Second // for anything; what is fast is measured, not demanded
+	patience      = 90 * time.Second // for anything; what is fast is measured, not demanded
 )
 
 // demo is what was started so far, and what was seen.
@@ -45,7 +45,7 @@ func (d *demo) perform(ctx context.Context) error {
 		return err
 	}
 	ctx, d.cancel = context.WithCancelCause(ctx)
-	d.out.say(plain, "%s: a Kubernetes control plane, two Git repositories, and the daemon between them.", d.out.paint(bold, "Plumbline"))
+	d.out.say(bold, "Plumbline: a Kubernetes control plane, two Git repositories, and the daemon between them.")
 	d.out.say(dim, "Everything is in %s and goes when this ends. Ctrl-C ends it at any time.", d.dir)
 	for i, s := range story {
 		d.heading(i+1, s)
@@ -67,9 +67,7 @@ func (d *demo) perform(ctx context.Context) error {
 func (d *demo) heading(n int, s step) {
 	d.out.say(plain, "")
 	d.out.say(bold, "%d  %s", n, s.title)
-	for _, line := range wrapped(s.look, d.out.width-len(indent)) {
-		d.out.say(dim, "%s%s", indent, line)
-	}
+	d.out.say(dim, "%s%s", indent, s.look)
 }
 
 // prepare finds out what is missing before anything is started.
@@ -153,9 +151,7 @@ func (d *demo) committed(message string) {
 func (d *demo) command(command, out string) {
 	d.out.say(bold, "%s$ %s", indent, command)
 	for line := range strings.Lines(out) {
-		for _, part := range hanging(strings.TrimRight(line, "\n"), d.out.width-len(indent)) {
-			d.out.say(lineStyle(line), "%s%s", indent, part)
-		}
+		d.out.say(lineStyle(line), "%s%s", indent, strings.TrimRight(line, "\n"))
 	}
 }
 

@@ -55,12 +55,14 @@ func (s *screen) paint(as style, text string) string {
 	return "\x1b[" + string(as) + "m" + text + "\x1b[0m"
 }
 
-// say adds a line; it is cut where it would wrap.
+// say adds lines; what is too long goes on below.
 func (s *screen) say(as style, format string, args ...any) {
 	s.keep()
 	text := fmt.Sprintf(format, args...)
 	for line := range strings.SplitSeq(text, "\n") {
-		fmt.Fprintln(s.w, s.paint(as, cut(line, s.width)))
+		for _, part := range hanging(line, s.width) {
+			fmt.Fprintln(s.w, s.paint(as, part))
+		}
 	}
 }
 
@@ -107,6 +109,7 @@ func wrapped(text string, columns int) []string {
 	return append(lines, line)
 }
 
+// label is an indentation, and a first column if there is one.
 var label = regexp.MustCompile(`^\s*(\S+\s{2,})?`)
 
 // hanging is wrapped for a line of some program's output: what goes on does so
@@ -116,10 +119,14 @@ func hanging(line string, columns int) []string {
 		return []string{line}
 	}
 	head := label.FindString(line)
-	lines := wrapped(line[len(head):], columns-len(head))
+	margin := strings.Repeat(" ", utf8.RuneCountInString(head))
+	if len(margin) > columns/2 {
+		head, margin = "", strings.Repeat(" ", len(line)-len(strings.TrimLeft(line, " "))+2)
+	}
+	lines := wrapped(line[len(head):], columns-len(margin))
 	for i := range lines {
 		if i > 0 {
-			head = strings.Repeat(" ", len(head))
+			head = margin
 		}
 		lines[i] = head + lines[i]
 	}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -89,6 +90,10 @@ var words = map[string]word{
 	}},
 	"configure": {"configure NAME yaml of the source: for the next start of the daemon", 2, false, func(_ context.Context, s script, args []string) error {
 		return s.configure(args[0], strings.Join(args[1:], " "))
+	}},
+	"unfollow": {"unfollow NAME: no source any more, from the next start of the daemon", 1, false, func(_ context.Context, s script, args []string) error {
+		s.names = slices.DeleteFunc(s.names, func(name string) bool { return name == args[0] })
+		return nil
 	}},
 	"push": {"push NAME message [dir over it...]: commits the directory NAME", 2, false, func(_ context.Context, s script, args []string) error {
 		return s.push(args[0], args[1], args[2:])

@@ -55,6 +55,7 @@ func (p *Pipeline) Preview(ctx context.Context, trip Trip) (apply.Plan, error) {
 // Reconcile makes the cluster as Git wants it, and says how that went.
 func (p *Pipeline) Reconcile(ctx context.Context, trip Trip) Run {
 	run := Run{Stack: trip.Stack, Trigger: trip.Trigger, Revision: trip.Revision, Started: time.Now()}
+	trip.Apply.Direct = trip.Trigger == TriggerRevision || trip.Trigger == TriggerDependency
 	run.Plan, run.Err = p.Preview(ctx, trip)
 	if run.Err == nil {
 		run.Inventory, run.Err = p.Apply(ctx, run.Plan)

@@ -131,7 +131,11 @@ func (e *Engine) applyObject(ctx context.Context, c Change) (applied Applied, wa
 		}
 		e.live.SawGone(p.ID, c.uid)
 	}
-	obj, _, err := e.client.apply(ctx, p.Resource, p.ID, p.body, applyChecked)
+	how := applyChecked
+	if c.direct {
+		how = applyStrictly
+	}
+	obj, _, err := e.client.apply(ctx, p.Resource, p.ID, p.body, how)
 	if err != nil {
 		return Applied{}, false, err
 	}

@@ -37,6 +37,7 @@ type Change struct {
 	Reason string        // delete, keep, hand-over, defer, wait: why
 
 	prepared prepared
+	direct   bool // its apply is its own check: see Request.Direct
 	uid      types.UID
 	applied  Applied // none: what is known to be true
 	resource Resource
@@ -118,6 +119,10 @@ type Request struct {
 	Known   map[ID]Applied // what needs no question to the server
 	Digest  string         // where Known was lost: the Digest of what was known when all was well
 	Removed bool           // the stack itself is no longer in Git
+	// Direct spares a lone change its dry run, and the plan its fields: applying
+	// one object of ours does it or refuses it, and there is nothing else to leave
+	// undone. It is for those who go on to apply; who only looks wants to see.
+	Direct bool
 
 	Prune     PrunePolicy
 	Hold      string                  // a reason not to delete anything now; "": none

@@ -63,6 +63,7 @@ func (e *Engine) Plan(ctx context.Context, req Request) (Plan, error) {
 	if len(req.Known) == 0 && req.Digest != "" {
 		req.Known = e.recall(req, wanted)
 	}
+	req.Direct = req.Direct && len(wanted) == len(req.Objects)
 	changes, more := e.planObjects(ctx, req, wanted)
 	errs = append(errs, more...)
 	if err := ctx.Err(); err != nil {
@@ -148,13 +149,21 @@ func (e *Engine) watch(ctx context.Context, req Request, wanted []prepared) erro
 func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared) ([]Change, Errors) {
 	changes := make([]Change, len(wanted))
 	failed := make([]error, len(wanted))
-	var group sync.WaitGroup
+	var open []int
 	for i, p := range wanted {
-		if change, ok := e.unchanged(req, p); ok {
-			changes[i] = change
-			continue
+		var same bool
+		if changes[i], same = e.unchanged(req, p); !same {
+			open = append(open, i)
 		}
-		group.Go(func() { changes[i], failed[i] = e.planObject(ctx, req, p) })
+	}
+	if len(open) == 1 && e.direct(req, wanted[open[0]]) {
+		p := wanted[open[0]]
+		changes[open[0]] = Change{ID: p.ID, Action: ActionUpdate, Origin: p.Origin, prepared: p, direct: true}
+		open = nil
+	}
+	var group sync.WaitGroup
+	for _, i := range open {
+		group.Go(func() { changes[i], failed[i] = e.planObject(ctx, req, wanted[i]) })
 	}
 	group.Wait()
 	var errs Errors
@@ -202,6 +211,14 @@ func (e *Engine) unchanged(req Request, p prepared) (Change, bool) {
 	same := ok && there && !live.Deleting && live.Stack == req.Stack && known.Hash == p.hash &&
 		known.UID == live.UID && known.Fingerprint == live.Fingerprint
 	return Change{ID: p.ID, Action: ActionNone, Origin: p.Origin, prepared: p, applied: known}, same
+}
+
+// direct is true for an object that is there and ours, if nothing in the stack was
+// left out of the plan: one that is new may be somebody else's.
+func (e *Engine) direct(req Request, p prepared) bool {
+	live, there := e.live.Get(p.ID)
+	return req.Direct && there && !live.Deleting && live.Stack == req.Stack && live.PartOf == SetID(req.Stack) &&
+		!p.Replace && !isCRD(p.GroupKind())
 }
 
 // planObject asks the server what would become of one object.

@@ -278,6 +278,9 @@ func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
 		s.stalled = 0
 	}
 	s.incomplete = run.Inventory.Partial || len(run.Inventory.Waiting) > 0
+	if s.applied == 0 && trip.Apply.Digest != "" && !run.Plan.Differs() { // a restart, and all is as it was left
+		s.revision = orString(statusOf(s.parent).Revision, s.revision)
+	}
 	if s.applied != trip.generation {
 		s.deadline = time.Now().Add(s.declared.Spec.Ready.Timeout.or(5 * time.Minute))
 		l.triggerAfter(trip.Stack, TriggerHealth, time.Until(s.deadline)+time.Millisecond)

@@ -191,6 +191,7 @@ func (l *Loop) wakeMissing() {
 	defer l.mu.Unlock()
 	for name, s := range l.stacks {
 		if s.missing || s.incomplete {
+			s.retryAt = time.Time{} // now, not when its patience ends
 			l.trigger(name, TriggerRetry)
 		}
 	}

@@ -62,7 +62,7 @@ func (l *Loop) Summaries() (list []Summary, all bool) {
 		s := l.stacks[name]
 		sum := Summary{Name: name, Objects: s.status.Objects, Revision: s.revision, Settled: l.settled(s)}
 		for _, c := range s.status.Conditions {
-			if c.Type == ConditionReady {
+			if c.Type == ConditionReady && s.said {
 				sum.Reason, sum.Message, sum.Ready = c.Reason, c.Message, c.Status == metav1.ConditionTrue
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/observe"
@@ -111,6 +112,7 @@ func (l *Loop) waitsFor(s *stackState) []string {
 	for _, dep := range s.declared.dependencies() {
 		d, ok := l.stacks[dep]
 		switch {
+		case !ok && l.readyElsewhere(dep):
 		case !ok || d.removed:
 			out = append(out, dep+" (no such stack)")
 		case !d.current() || !d.ready:
@@ -118,6 +120,14 @@ func (l *Loop) waitsFor(s *stackState) []string {
 		}
 	}
 	return out
+}
+
+// readyElsewhere is true for a stack that another Plumbline keeps Ready.
+func (l *Loop) readyElsewhere(name string) bool {
+	u := l.Cluster.Stack(name)
+	return u != nil && slices.ContainsFunc(statusOf(u).Conditions, func(c metav1.Condition) bool {
+		return c.Type == ConditionReady && c.Status == metav1.ConditionTrue
+	})
 }
 
 // due decides between a trip, a look, and nothing.
@@ -285,9 +295,9 @@ func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
 		s.deadline = time.Now().Add(s.declared.Spec.Ready.Timeout.or(5 * time.Minute))
 		l.triggerAfter(trip.Stack, TriggerHealth, time.Until(s.deadline)+time.Millisecond)
 	}
-	s.applied = trip.generation
+	s.applied, s.status.Applied = trip.generation, trip.Revision
 	if run.Changed() > 0 {
-		l.tellGivers()
+		l.tellOthers(trip.Stack)
 	}
 	if s.removed && run.Inventory.Parent == nil {
 		l.forget(trip.Stack, s)
@@ -305,27 +315,30 @@ func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
 	l.settle(trip.Stack, s, run.Health)
 }
 
-// tellGivers lets stacks look again whose objects others take over: the watches
-// don't tell of our own writes.
-func (l *Loop) tellGivers() {
+// tellOthers lets stacks look again that give objects away, or wait for what
+// others bring: the watches don't tell of our own writes.
+func (l *Loop) tellOthers(stack string) {
 	for name, s := range l.stacks {
-		if s.giving {
+		if name != stack && (s.giving || s.incomplete) {
 			l.trigger(name, TriggerRetry)
 		}
 	}
 }
 
 // mayGoOn is true when what a partial apply waited for is there already: its
-// event may have come before anybody listened.
+// event may have come before anybody listened. What another stack brings is
+// waited for until that stack tells.
 func (l *Loop) mayGoOn(inv apply.Inventory) bool {
+	laid := false
 	for _, id := range inv.IDs() {
 		if id.Kind == "CustomResourceDefinition" || id.Kind == "Namespace" {
 			if e, ok := l.Watched(observe.ID(id)); !ok || e.Status != status.CurrentStatus {
 				return false
 			}
+			laid = true
 		}
 	}
-	return inv.Partial
+	return inv.Partial && laid
 }
 
 // look is observe for a stack that nothing stands in the way of.
@@ -362,7 +375,7 @@ func (l *Loop) observeStack(name string, s *stackState) {
 
 // settle says how the stack is doing, and wakes who waited for it.
 func (l *Loop) settle(name string, s *stackState, h Health) {
-	ready := s.current() && h.Ready()
+	ready := !s.removed && s.current() && h.Ready()
 	s.status.Objects = fmt.Sprintf("%d/%d", h.Current, h.Total)
 	switch {
 	case s.removed:

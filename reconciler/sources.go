@@ -301,16 +301,9 @@ func (l *Loop) retire(source *sourceState, candidates []candidate, broken []Brok
 			s.generation++
 		}
 		s.removed, s.broken, s.ready, s.wants, s.rendered, s.hash = true, nil, false, nil, nil, ""
-		s.declared.Source, s.unsure, s.revision = source.config.Name, orString(withHint(unsure, name), ""), source.snapshot.Commit
+		s.declared.Source, s.unsure, s.revision = source.config.Name, unsure, source.snapshot.Commit
 		l.trigger(name, TriggerRevision)
 	}
-}
-
-func withHint(reason, stack string) string {
-	if reason == "" {
-		return ""
-	}
-	return reason + " Nothing is deleted; if it should be: see `plumbline status " + stack + "`"
 }
 
 // claim notes anew who wants what. A stack whose claims stood in the way of

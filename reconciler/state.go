@@ -50,6 +50,7 @@ type stackState struct {
 	hold     string // the reason that plan was given for it; "": its own
 	removal  string
 	status   Status
+	said     bool   // the status is of this process, not of one before
 	written  string // the status that the cluster was told last
 	passing  bool   // its status is to be written in a moment
 }

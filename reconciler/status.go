@@ -17,7 +17,8 @@ import (
 type Status struct {
 	ObservedGeneration int64              `json:"observedGeneration"`
 	Conditions         []metav1.Condition `json:"conditions"`
-	Revision           string             `json:"revision"`
+	Revision           string             `json:"revision"` // that was tried last
+	Applied            string             `json:"applied"`  // that is in the cluster
 	Objects            string             `json:"objects"`
 	// Digest of what was applied and what came of it: after a restart, nobody
 	// needs to ask about a stack for which it still holds.
@@ -55,6 +56,7 @@ const (
 // result, in a moment where it is a passing state. Loop.mu is held.
 func (l *Loop) say(name string, s *stackState, stalled bool, reason, message string) {
 	ready := reason == "Ready"
+	s.said = true
 	s.status.Revision = s.revision
 	s.status.Held = nil
 	if s.held != "" {

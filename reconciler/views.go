@@ -26,6 +26,7 @@ type StackView struct {
 	Since    time.Time `json:"since"` // of the last change of Ready
 	Objects  string    `json:"objects"`
 	Revision string    `json:"revision"`
+	Applied  string    `json:"applied"`
 	Source   string    `json:"source"`
 	URL      string    `json:"url"`
 	Path     string    `json:"path"`
@@ -69,7 +70,7 @@ func (c *Cluster) Views(ctx context.Context) ([]SourceView, []StackView, error) 
 
 func stackView(u *unstructured.Unstructured) StackView {
 	s := statusOf(u)
-	v := StackView{Name: u.GetName(), Reason: "Pending", Objects: s.Objects, Revision: s.Revision, Path: stackPath(u)}
+	v := StackView{Name: u.GetName(), Reason: "Pending", Objects: s.Objects, Revision: s.Revision, Applied: s.Applied, Path: stackPath(u)}
 	v.Source, _, _ = unstructured.NestedString(u.Object, "spec", "source")
 	v.URL, _, _ = unstructured.NestedString(u.Object, "spec", "url")
 	for _, c := range s.Conditions {

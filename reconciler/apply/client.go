@@ -38,8 +38,8 @@ func newClient(config *rest.Config, httpClient *http.Client, slots int) (*client
 	return &client{rest: c, slots: make(chan struct{}, slots)}, nil
 }
 
-// do waits for a free slot, sends the request, and decodes the answer.
-func (c *client) do(ctx context.Context, req *rest.Request) (obj *unstructured.Unstructured, created bool, err error) {
+// send waits for a free slot, and sends the request.
+func (c *client) send(ctx context.Context, req *rest.Request) (answer []byte, created bool, err error) {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
@@ -51,15 +51,25 @@ func (c *client) do(ctx context.Context, req *rest.Request) (obj *unstructured.U
 	if err := result.Error(); err != nil { // unlike Raw's, this is the server's own Status
 		return nil, false, err
 	}
-	raw, err := result.Raw()
+	answer, err = result.Raw()
+	return answer, code == http.StatusCreated, err
+}
+
+// do sends a request that is answered by an object.
+func (c *client) do(ctx context.Context, req *rest.Request) (*unstructured.Unstructured, error) {
+	raw, _, err := c.send(ctx, req)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	obj = &unstructured.Unstructured{}
+	return decode(raw)
+}
+
+func decode(raw []byte) (*unstructured.Unstructured, error) {
+	obj := &unstructured.Unstructured{}
 	if err := utiljson.Unmarshal(raw, &obj.Object); err != nil {
-		return nil, false, fmt.Errorf("decode the API server's answer: %w", err)
+		return nil, fmt.Errorf("decode the API server's answer: %w", err)
 	}
-	return obj, code == http.StatusCreated, nil
+	return obj, nil
 }
 
 // Ways to apply.
@@ -69,7 +79,8 @@ const (
 	applyChecked         // a dry run has just passed: the server need not look for unknown fields again
 )
 
-// apply sends a server-side apply of the body.
+// apply sends a server-side apply of the body. A dry run that would create the
+// object returns none: nobody needs to know what it would be.
 func (c *client) apply(ctx context.Context, r Resource, id ID, body []byte, how int) (*unstructured.Unstructured, bool, error) {
 	validation := metav1.FieldValidationStrict
 	if how == applyChecked {
@@ -80,12 +91,16 @@ func (c *client) apply(ctx context.Context, r Resource, id ID, body []byte, how 
 	if how == applyDry {
 		req = req.Param("dryRun", metav1.DryRunAll)
 	}
-	return c.do(ctx, req)
+	raw, created, err := c.send(ctx, req)
+	if err != nil || (created && how == applyDry) {
+		return nil, created, err
+	}
+	obj, err := decode(raw)
+	return obj, created, err
 }
 
 func (c *client) get(ctx context.Context, r Resource, id ID) (*unstructured.Unstructured, error) {
-	obj, _, err := c.do(ctx, c.rest.Get().AbsPath(r.path(id)...))
-	return obj, err
+	return c.do(ctx, c.rest.Get().AbsPath(r.path(id)...))
 }
 
 // delete removes exactly the object with this UID, not a later one of its name.
@@ -100,7 +115,7 @@ func (c *client) delete(ctx context.Context, r Resource, id ID, uid types.UID) (
 	if err != nil {
 		return false, err
 	}
-	answer, _, err := c.do(ctx, c.rest.Delete().AbsPath(r.path(id)...).Body(body))
+	answer, err := c.do(ctx, c.rest.Delete().AbsPath(r.path(id)...).Body(body))
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}
@@ -113,9 +128,8 @@ func (c *client) merge(ctx context.Context, r Resource, id ID, patch any, subres
 	if err != nil {
 		return nil, err
 	}
-	obj, _, err := c.do(ctx, c.rest.Patch(types.MergePatchType).AbsPath(append(r.path(id), subresource...)...).
+	return c.do(ctx, c.rest.Patch(types.MergePatchType).AbsPath(append(r.path(id), subresource...)...).
 		Param("fieldManager", Manager).Body(body))
-	return obj, err
 }
 
 // path is the object's place in the API: [apis group version namespaces ns resource name].

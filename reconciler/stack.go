@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
@@ -283,6 +284,7 @@ func (d Declared) Render(fsys fs.FS) render.Request {
 // from, and what it says.
 func (d Declared) mirror(url string) map[string]any {
 	spec := map[string]any{"source": d.Source, "url": url, "path": path.Dir(d.File)}
+	spec["prune"] = d.Spec.Prune.mirror()
 	if deps := d.dependencies(); len(deps) > 0 {
 		list := make([]any, len(deps))
 		for i, dep := range deps {
@@ -297,6 +299,34 @@ func (d Declared) mirror(url string) map[string]any {
 		spec["drift"] = string(d.Spec.Drift.Mode)
 	}
 	return spec
+}
+
+// mirror is the prune policy as the Stack object holds it: what may be deleted has
+// to be known when Git no longer says it.
+func (p PruneSpec) mirror() map[string]any {
+	out := map[string]any{"enabled": p.Enabled == nil || *p.Enabled, "limit": p.Limit}
+	include := make([]any, len(p.Include))
+	for i, kind := range p.Include {
+		include[i] = kind
+	}
+	out["include"] = include
+	return out
+}
+
+// mirroredPrune is the policy of a stack that only the cluster remembers. ok is
+// false where the cluster does not.
+func mirroredPrune(u *unstructured.Unstructured) (p PruneSpec, ok bool) {
+	raw, ok, err := unstructured.NestedMap(u.Object, "spec", "prune")
+	if !ok || err != nil {
+		return PruneSpec{}, false
+	}
+	enabled, known, _ := unstructured.NestedBool(raw, "enabled")
+	if known {
+		p.Enabled = &enabled
+	}
+	p.Limit, _, _ = unstructured.NestedString(raw, "limit")
+	p.Include, _, _ = unstructured.NestedStringSlice(raw, "include")
+	return p, known
 }
 
 // hash changes when the declaration does.

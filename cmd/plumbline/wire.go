@@ -149,7 +149,7 @@ func (w watched) Saw(u *unstructured.Unstructured) apply.LiveObject {
 	return liveObject(w.Observer.Saw(u))
 }
 
-func (w watched) SawGone(id apply.ID, _ types.UID) { w.Observer.SawGone(observe.ID(id)) }
+func (w watched) SawGone(id apply.ID, uid types.UID) { w.Observer.SawGone(observe.ID(id), uid) }
 
 func liveObject(e observe.Entry) apply.LiveObject {
 	return apply.LiveObject{

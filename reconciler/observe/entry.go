@@ -6,7 +6,6 @@ import (
 	"unique"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -90,11 +89,10 @@ func EntryOf(obj *unstructured.Unstructured, manager string) Entry {
 	}
 }
 
-// derived tells whether an object only looks like one of a stack: a controller made it and copied the labels of
-// its owner, as the EndpointSlices of a Service carry the Service's. What our manager owns fields of is never derived.
-func derived(obj *unstructured.Unstructured, e Entry) bool {
-	return e.Fingerprint == Fingerprint{} && metav1.GetControllerOfNoCopy(obj) != nil
-}
+// derived tells whether an object only looks like one of a stack: a controller, or a person who copied a manifest,
+// took over the labels, as the Endpoints of a Service carry the Service's. A label is no proof: what our manager owns
+// no field of, it did not make.
+func derived(e Entry) bool { return e.Fingerprint == Fingerprint{} }
 
 // A record is an Entry as it is kept. What many objects have in common is held by handle, so that it is kept once
 // and only as long as an object needs it.
@@ -139,7 +137,7 @@ func recordOf(e Entry) record {
 func reduce(obj *unstructured.Unstructured, manager string) record {
 	e := EntryOf(obj, manager)
 	r := recordOf(e)
-	r.skip = e.Stack == "" || derived(obj, e)
+	r.skip = e.Stack == "" || derived(e)
 	return r
 }
 

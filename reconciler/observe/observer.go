@@ -18,6 +18,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 )
 
@@ -195,7 +196,7 @@ func (o *Observer) OfStack(stack string) []Entry {
 func (o *Observer) Saw(obj *unstructured.Unstructured) Entry {
 	entry := EntryOf(obj, o.options.Manager)
 	r := recordOf(entry)
-	r.skip = entry.Stack == "" || derived(obj, entry)
+	r.skip = entry.Stack == "" || derived(entry)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if w := o.kinds[entry.GroupKind()]; w != nil {
@@ -206,7 +207,8 @@ func (o *Observer) Saw(obj *unstructured.Unstructured) Entry {
 
 // SawGone takes that an object is gone by our own deletion. No Change is told of it. Should the object linger, held by a
 // finalizer or a grace period, then it reappears as Deleting when the watch says so.
-func (o *Observer) SawGone(id ID) {
+// Another object of the same name is left alone.
+func (o *Observer) SawGone(id ID, uid types.UID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	w := o.kinds[id.GroupKind()]
@@ -214,9 +216,9 @@ func (o *Observer) SawGone(id ID) {
 		return
 	}
 	at := placeOf(id)
-	if r := w.live[at]; r != nil {
+	if r := w.live[at]; r != nil && r.uid == uid {
 		w.remove(at)
-		w.gone[at] = r.uid
+		w.gone[at] = uid
 	}
 }
 

@@ -60,7 +60,7 @@ func TestStore(t *testing.T) {
 		return func(h history) error { h.Saw(obj); return nil }
 	}
 	sawGone := func(name string) func(history) error {
-		return func(h history) error { h.SawGone(id(name)); return nil }
+		return func(h history) error { entry, _ := h.Get(id(name)); h.SawGone(id(name), entry.UID); return nil }
 	}
 	tests := []struct {
 		name  string

@@ -66,9 +66,54 @@ func killAt(t *testing.T, p point) {
 	s.owns(t, "keep", 2)
 }
 
+// TestKillThenRevert strikes during an install, and takes the stack out of Git
+// before the daemon starts again: nothing of it may be left.
+func TestKillThenRevert(t *testing.T) {
+	t.Parallel()
+	for _, p := range []point{{1, true}, {2, true}, {3, true}, {5, true}} {
+		t.Run(p.String(), func(t *testing.T) {
+			t.Parallel()
+			s := start(t, shared, "home")
+			must(t, s.repos["home"].Write(map[string]string{"keep/stack.yaml": stackFile("keep"), "keep/kustomization.yaml": "resources: [keep.yaml]",
+				"keep/keep.yaml": configMaps(1, "keep", "1")}))
+			_, err := s.repos["home"].Push("keep")
+			must(t, err)
+			must(t, s.run(t.Context(), s.proxy.Kubeconfig))
+			must(t, s.expectReady(t.Context(), s.stack("home", "keep")))
+			s.strike(t, p, map[string]string{"app/stack.yaml": stackFile("app"), "app/kustomization.yaml": "resources: [some.yaml]",
+				"app/some.yaml": configMaps(4, "some", "1")})
+			must(t, s.repos["home"].Write(map[string]string{"app": ""}))
+			_, err = s.repos["home"].Push("not after all")
+			must(t, err)
+			must(t, s.run(t.Context(), s.proxy.Kubeconfig))
+			must(t, s.expectSynced(t.Context(), "home"))
+			must(t, s.expectGone(t.Context(), "Stack", s.stack("home", "app")))
+			s.owns(t, "app", 0)
+			s.owns(t, "keep", 1)
+		})
+	}
+}
+
 // pushKilled pushes, has the daemon killed at the point, starts it again, and
 // waits until all is well.
 func (s *scenario) pushKilled(t *testing.T, p point, files map[string]string) {
+	t.Helper()
+	s.strike(t, p, files)
+	must(t, s.run(t.Context(), s.proxy.Kubeconfig))
+	must(t, s.expectSynced(t.Context(), "home"))
+	for _, stack := range []string{"app", "keep"} {
+		touched := slices.ContainsFunc(slices.Collect(maps.Keys(files)), func(file string) bool { return strings.HasPrefix(file, stack) })
+		switch {
+		case s.declares(stack) && touched:
+			must(t, s.expectReady(t.Context(), s.stack("home", stack)))
+		case s.declares(stack):
+			must(t, s.stillReady(t.Context(), s.stack("home", stack)))
+		}
+	}
+}
+
+// strike pushes, and has the daemon killed at the point.
+func (s *scenario) strike(t *testing.T, p point, files map[string]string) {
 	t.Helper()
 	struck := make(chan struct{})
 	if s.daemon == nil { // first: let the daemon settle its own CRDs
@@ -108,17 +153,6 @@ func (s *scenario) pushKilled(t *testing.T, p point, files map[string]string) {
 	}
 	s.proxy.intervene(nil)
 	must(t, s.dropLease(t.Context()))
-	must(t, s.run(t.Context(), s.proxy.Kubeconfig))
-	must(t, s.expectSynced(t.Context(), "home"))
-	for _, stack := range []string{"app", "keep"} {
-		touched := slices.ContainsFunc(slices.Collect(maps.Keys(files)), func(file string) bool { return strings.HasPrefix(file, stack) })
-		switch {
-		case s.declares(stack) && touched:
-			must(t, s.expectReady(t.Context(), s.stack("home", stack)))
-		case s.declares(stack):
-			must(t, s.stillReady(t.Context(), s.stack("home", stack)))
-		}
-	}
 }
 
 // declares tells whether the repository has the stack.

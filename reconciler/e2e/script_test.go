@@ -219,6 +219,16 @@ var words = map[string]word{
 		}
 		return nil
 	}},
+	"at-most": {"at-most COUNT [key pattern]...: records since the mark", 1, false, func(_ context.Context, s script, args []string) error {
+		most, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		if n, err := s.logged(args[1:]...); n > most || err != nil {
+			return errors.Join(fmt.Errorf("%d such records, want at most %d", n, most), err)
+		}
+		return nil
+	}},
 	"requests": {"requests COUNT [regexp]: that many since the mark", 1, false, func(_ context.Context, s script, args []string) error {
 		return s.requests(args[0], strings.Join(args[1:], " "))
 	}},

@@ -32,8 +32,8 @@ var rooms = map[string]struct {
 	"lab":                 {nil, "it starts programs from outside, as a user would"},
 	"reconciler/e2e":      {[]string{"lab", "reconciler", "reconciler/apply", "reconciler/observe"}, "it tests the programs from outside"},
 	"cmd/plumbline":       {[]string{"reconciler", "reconciler/fetch", "reconciler/apply", "reconciler/observe", "render", "stacks", "templates"}, "wire.go puts the rooms together"},
-	"cmd/plumbline-demo":  {[]string{"lab", "stacks"}, "it uses the programs as a user would"},
-	"cmd/plumbline-bench": {[]string{"lab"}, "it measures the programs from outside"},
+	"cmd/plumbline-demo":  {[]string{"lab", "stacks", "reconciler"}, "it uses the programs as a user would, and knows the names in their output"},
+	"cmd/plumbline-bench": {[]string{"lab", "reconciler"}, "it measures the programs from outside, and knows the names in their output"},
 	".":                   {nil, "only tests of the whole are here"},
 }
 

@@ -43,14 +43,16 @@ const statusManager = "plumbline-status"
 // Cluster holds the Stack and Source objects: what is durable and not in Git.
 type Cluster struct {
 	client   dynamic.Interface
-	register func(ctx context.Context, live *unstructured.Unstructured, stack string, spec map[string]any) (*unstructured.Unstructured, error)
+	register registerFunc
 	stacks   cache.Store
 	sources  cache.Store
 }
 
+type registerFunc = func(ctx context.Context, stack string, spec map[string]any) (*unstructured.Unstructured, error)
+
 // NewCluster returns a Cluster that has seen nothing yet. register makes a
 // Stack object that isn't there.
-func NewCluster(client dynamic.Interface, register func(context.Context, *unstructured.Unstructured, string, map[string]any) (*unstructured.Unstructured, error)) *Cluster {
+func NewCluster(client dynamic.Interface, register registerFunc) *Cluster {
 	return &Cluster{client: client, register: register, stacks: cache.NewStore(cache.MetaNamespaceKeyFunc), sources: cache.NewStore(cache.MetaNamespaceKeyFunc)}
 }
 
@@ -204,7 +206,7 @@ func stackPath(u *unstructured.Unstructured) string {
 func (c *Cluster) WriteStatus(ctx context.Context, name string, parent *unstructured.Unstructured, spec map[string]any, s Status) (*unstructured.Unstructured, error) {
 	if parent == nil {
 		var err error
-		if parent, err = c.register(ctx, nil, name, spec); err != nil {
+		if parent, err = c.register(ctx, name, spec); err != nil {
 			return nil, err
 		}
 	}

@@ -37,15 +37,33 @@ func (l *Loop) stackMoved(u *unstructured.Unstructured, gone bool) {
 	l.asked(name, s)
 }
 
-// asked carries out a request by hand, once.
+// asked notes a request by hand, once, and looks at the source first.
 func (l *Loop) asked(name string, s *stackState) {
 	at := annotation(s.parent, RequestAnnotation)
-	if at == "" || at == s.handled {
+	if at == "" || at == s.handled || at == s.asked {
 		return
 	}
-	s.handled, s.stalled, s.failures, s.drifts = at, 0, 0, 0
+	s.asked, s.askedAt = at, time.Now()
+	if l.Poke(s.declared.Source) != nil { // a source that is gone has nothing to look at
+		l.takeUp(name, s)
+	}
+}
+
+// takeUp carries out a request by hand, after its source was looked at.
+func (l *Loop) takeUp(name string, s *stackState) {
+	s.handled, s.stalled, s.failures, s.drifts = s.asked, 0, 0, 0
 	l.trigger(name, TriggerHand)
-	_ = l.Poke(s.declared.Source) // a source that is gone has nothing to look at
+}
+
+// lookedAt ends a look at a source that began at that time: who asked before it
+// has the newest commit now.
+func (l *Loop) lookedAt(source *sourceState, began time.Time, request string) {
+	source.looked, source.handled = began, request
+	for name, s := range l.stacks {
+		if s.declared.Source == source.config.Name && s.asked != s.handled && s.askedAt.Before(began) {
+			l.takeUp(name, s)
+		}
+	}
 }
 
 // sourceMoved takes requests to look at a source.
@@ -60,8 +78,8 @@ func (l *Loop) sourceMoved(u *unstructured.Unstructured, gone bool) {
 		l.statuses.Add(sourcePrefix + s.config.Name)
 		return
 	}
-	if at := annotation(u, RequestAnnotation); at != "" && at != s.handled {
-		s.handled = at
+	if at := annotation(u, RequestAnnotation); at != "" && at != s.asked {
+		s.asked = at
 		_ = l.Poke(s.config.Name)
 	}
 }

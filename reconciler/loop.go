@@ -83,12 +83,12 @@ func (l *Loop) Run(ctx context.Context) error {
 		group.Go(func() error { l.follow(ctx, s); return nil })
 	}
 	for range workers {
-		group.Go(func() error { drain(l.queue, func(name string) { l.process(ctx, name) }); return nil })
+		group.Go(func() error { drain(ctx, l.queue, func(name string) { l.process(ctx, name) }); return nil })
 	}
 	for range statusWorkers {
-		group.Go(func() error { drain(l.statuses, func(name string) { l.writeStatus(ctx, name) }); return nil })
+		group.Go(func() error { drain(ctx, l.statuses, func(name string) { l.writeStatus(ctx, name) }); return nil })
 	}
-	group.Go(func() error { drain(l.looks, l.look); return nil })
+	group.Go(func() error { drain(ctx, l.looks, l.look); return nil })
 	group.Go(func() error { l.resync(ctx); return nil })
 	group.Go(func() error {
 		<-ctx.Done()
@@ -101,11 +101,11 @@ func (l *Loop) Run(ctx context.Context) error {
 }
 
 // drain gives each name to work, one worker per name at a time, until the queue
-// is shut down.
-func drain(queue workqueue.TypedInterface[string], work func(string)) {
+// is shut down. What is left when the context ends is left.
+func drain(ctx context.Context, queue workqueue.TypedInterface[string], work func(string)) {
 	for {
 		name, down := queue.Get()
-		if down {
+		if down || ctx.Err() != nil {
 			return
 		}
 		work(name)

@@ -64,7 +64,9 @@ func (p *Pipeline) Reconcile(ctx context.Context, trip Trip) Run {
 		run.Health, run.Err = p.Observe(ctx, run.Inventory)
 	}
 	run.Took = time.Since(run.Started)
-	p.Report(ctx, run)
+	if ctx.Err() == nil { // stopping is no failure
+		p.Report(ctx, run)
+	}
 	return run
 }
 
@@ -113,6 +115,7 @@ const (
 	TriggerDrift      Trigger = "drift"      // the cluster moved
 	TriggerHealth     Trigger = "health"     // an object of it became more or less ready
 	TriggerInterval   Trigger = "interval"   // the slow resync
+	TriggerStart      Trigger = "start"      // the daemon is new, Git and cluster are not
 	TriggerRetry      Trigger = "retry"      // the last run failed
 	TriggerHand       Trigger = "hand"       // somebody asked
 )

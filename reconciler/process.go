@@ -72,6 +72,9 @@ func (l *Loop) next(name string) (step, Trip) {
 		return stepBlocked, Trip{}
 	}
 	next, why := l.due(name, s, triggers)
+	if next == stepGo && s.applied != s.generation && !s.removed {
+		l.say(name, s, false, "Progressing", "applying "+s.revision)
+	}
 	if next == stepGo || next == stepPreview {
 		return next, l.trip(name, s, why)
 	}
@@ -132,12 +135,13 @@ func (l *Loop) readyElsewhere(name string) bool {
 
 // due decides between a trip, a look, and nothing.
 func (l *Loop) due(name string, s *stackState, triggers map[Trigger]bool) (step, Trigger) {
-	for _, why := range []Trigger{TriggerHand, TriggerInterval} {
-		if triggers[why] {
-			return stepGo, why
-		}
-	}
 	switch {
+	case triggers[TriggerHand]:
+		return stepGo, TriggerHand
+	case s.applied == s.generation && s.generation > 0 && !s.removed && (s.known == nil || triggers[TriggerInterval]):
+		return l.resumed(s)
+	case triggers[TriggerInterval]:
+		return stepGo, TriggerInterval
 	case s.failures > 0 && time.Now().Before(s.retryAt):
 		return stepObserve, ""
 	case s.stalled == s.generation && s.generation > 0 && !triggers[TriggerRetry]:
@@ -158,6 +162,19 @@ func (l *Loop) due(name string, s *stackState, triggers map[Trigger]bool) (step,
 	return stepObserve, ""
 }
 
+// resumed goes through a stack that Git has not changed: after a restart, and at
+// the slow resync. Drift that is to be left alone is left alone.
+func (l *Loop) resumed(s *stackState) (step, Trigger) {
+	why := TriggerInterval
+	if s.known == nil {
+		why = TriggerStart
+	}
+	if s.mode() == DriftCorrect {
+		return stepGo, why
+	}
+	return stepPreview, why
+}
+
 // drifted bounds how often one stack is put right: somebody may insist.
 func (l *Loop) drifted(name string, s *stackState) (step, Trigger) {
 	switch s.mode() {
@@ -172,11 +189,14 @@ func (l *Loop) drifted(name string, s *stackState) (step, Trigger) {
 	}
 	pause := min(time.Minute, 250*time.Millisecond<<min(max(0, s.drifts-5), 8))
 	if s.drifts >= 5 && since < pause {
-		l.triggerAfter(name, TriggerDrift, pause-since)
+		if !s.pausing {
+			s.pausing = true
+			l.triggerAfter(name, TriggerDrift, pause-since)
+		}
 		return stepObserve, ""
 	}
 	s.drifts++
-	s.drifted = time.Now()
+	s.drifted, s.pausing = time.Now(), false
 	return stepGo, TriggerDrift
 }
 
@@ -217,11 +237,20 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 // hold is a reason not to delete anything: what could not be read may hold what
 // seems to be gone.
 func (l *Loop) hold(source *sourceState, s *stackState) string {
-	switch {
-	case s.unsure != "":
+	if s.unsure != "" {
 		return s.unsure
-	case source.broken > 0:
-		return fmt.Sprintf("%d other stacks of source %s can't be read or rendered: objects may have moved there", source.broken, source.config.Name)
+	}
+	for _, name := range sorted(l.sources) {
+		other := l.sources[name]
+		switch {
+		case other.broken > 0:
+			return fmt.Sprintf("%d other stacks of source %s can't be read or rendered: objects may have moved there", other.broken, name)
+		case other == source:
+		case other.failing:
+			return fmt.Sprintf("source %s can't be fetched: objects may have moved there", name)
+		case !other.looked.After(s.pushed):
+			return fmt.Sprintf("source %s is looked at first: objects may have moved there", name)
+		}
 	}
 	return ""
 }
@@ -288,14 +317,16 @@ func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
 		s.stalled = 0
 	}
 	s.incomplete = run.Inventory.Partial || len(run.Inventory.Waiting) > 0
-	if s.applied == 0 && trip.Apply.Digest != "" && !run.Plan.Differs() { // a restart, and all is as it was left
-		s.revision = orString(statusOf(s.parent).Revision, s.revision)
-	}
 	if s.applied != trip.generation {
-		s.deadline = time.Now().Add(s.declared.Spec.Ready.Timeout.or(5 * time.Minute))
-		l.triggerAfter(trip.Stack, TriggerHealth, time.Until(s.deadline)+time.Millisecond)
+		s.deadline = time.Time{} // a new rollout, a new deadline
 	}
-	s.applied, s.status.Applied = trip.generation, trip.Revision
+	s.applied = trip.generation
+	if s.generation == trip.generation {
+		s.status.Applied = s.revision
+		if !s.incomplete {
+			s.status.Desired = s.desired
+		}
+	}
 	if run.Changed() > 0 {
 		l.tellOthers(trip.Stack)
 	}
@@ -308,11 +339,25 @@ func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
 		return
 	}
 	if !s.incomplete {
-		s.rendered = nil
+		s.rendered, s.partials = nil, 0
 	} else if l.mayGoOn(run.Inventory) {
-		l.triggerAfter(trip.Stack, TriggerRetry, 50*time.Millisecond)
+		l.triggerAfter(trip.Stack, TriggerRetry, min(2*time.Minute, 50*time.Millisecond<<min(s.partials, 12)))
+		s.partials++
 	}
+	l.askAround(s)
 	l.settle(trip.Stack, s, run.Health)
+}
+
+// askAround looks at the other sources when deletions wait for that.
+func (l *Loop) askAround(s *stackState) {
+	if s.held == "" || s.hold == "" {
+		return
+	}
+	for name, other := range l.sources {
+		if name != s.declared.Source && !other.looked.After(s.pushed) {
+			_ = l.Poke(name) // it is one of ours
+		}
+	}
 }
 
 // tellOthers lets stacks look again that give objects away, or wait for what
@@ -362,14 +407,10 @@ func (l *Loop) observe(name string) {
 }
 
 func (l *Loop) observeStack(name string, s *stackState) {
-	if s.stalled == s.generation || s.applied == 0 || s.failures > 0 || s.removed {
+	if s.stalled == s.generation || s.applied == 0 || s.known == nil || s.failures > 0 || s.removed {
 		return
 	}
-	ids := make([]apply.ID, 0, len(s.known))
-	for id := range s.known {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, apply.ID.Compare)
+	ids := slices.SortedFunc(slices.Values(s.wants), apply.ID.Compare)
 	l.settle(name, s, healthOf(ids, l.Watched))
 }
 
@@ -381,14 +422,28 @@ func (l *Loop) settle(name string, s *stackState, h Health) {
 	case s.removed:
 		l.say(name, s, false, "Removing", orString(s.held, "its objects are on their way out"))
 	case ready:
-		s.status.Digest = apply.Digest(s.known)
+		s.deadline, s.status.Digest = time.Time{}, apply.Digest(s.known)
 		l.say(name, s, false, "Ready", h.String())
-	case !s.deadline.IsZero() && time.Now().After(s.deadline) && s.current():
+	case l.overdue(name, s):
 		l.say(name, s, true, "RolloutFailed", h.String())
 	default:
 		l.say(name, s, false, "Progressing", h.String())
 	}
 	l.setReady(name, s, ready)
+}
+
+// overdue is true when the stack has not been Ready for longer than it may. The
+// clock starts when it ceases to be, and with every rollout.
+func (l *Loop) overdue(name string, s *stackState) bool {
+	if !s.current() {
+		return false
+	}
+	if s.deadline.IsZero() {
+		timeout := s.declared.Spec.Ready.Timeout.or(5 * time.Minute)
+		s.deadline = time.Now().Add(timeout)
+		l.triggerAfter(name, TriggerHealth, timeout+time.Millisecond)
+	}
+	return time.Now().After(s.deadline)
 }
 
 // setReady wakes the dependants in the moment a stack becomes Ready.
@@ -413,10 +468,27 @@ func (l *Loop) setReady(name string, s *stackState, ready bool) {
 // previewed reports drift that the stack wants left alone.
 func (l *Loop) previewed(ctx context.Context, trip Trip) {
 	plan, err := l.Pipeline.Preview(ctx, trip)
-	if err != nil || !plan.Differs() {
+	if ctx.Err() != nil {
 		return
 	}
-	l.Log.Warn("drift detected", "stack", trip.Stack, "revision", trip.Revision, "plan", plan.String())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.stacks[trip.Stack]
+	if !ok {
+		return
+	}
+	if err != nil {
+		l.failed(trip, s, err)
+		return
+	}
+	s.failures, s.known, s.status.HandledAt = 0, plan.Known(), trip.handled
+	if drift := plan.String(); drift != s.drift {
+		s.drift = drift
+		if plan.Differs() && s.mode() != DriftOff {
+			l.Log.Warn("drift detected", "stack", trip.Stack, "revision", trip.Revision, "plan", drift)
+		}
+	}
+	l.observeStack(trip.Stack, s)
 }
 
 func orString(s, fallback string) string {

@@ -2,6 +2,8 @@ package reconciler
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -55,23 +57,28 @@ func (l *Loop) follow(ctx context.Context, s *sourceState) {
 // pull asks the remote, and takes the new commit down the road. Whatever goes
 // wrong, the last good commit stays in force.
 func (l *Loop) pull(ctx context.Context, s *sourceState) error {
+	l.mu.Lock()
+	began, request := time.Now(), s.asked
+	l.mu.Unlock()
 	snapshot, err := l.fetch(ctx, s)
-	if err == nil && snapshot.Commit == s.snapshot.Commit && !s.again {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.saySource(s, "Fetched", s.complaint)
-		return nil
-	}
-	if err == nil {
+	if err == nil && (snapshot.Commit != s.snapshot.Commit || s.again) {
 		err = l.advance(ctx, s, snapshot)
 	}
-	if err != nil && ctx.Err() == nil {
-		l.Log.Error("source failed", "source", s.config.Name, "error", err.Error())
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.saySource(s, "Failed", err.Error())
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	return err
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.failing = err != nil
+	l.lookedAt(s, began, request)
+	l.release()
+	if err != nil {
+		l.Log.Error("source failed", "source", s.config.Name, "error", err.Error())
+		l.saySource(s, "Failed", err.Error())
+		return err
+	}
+	l.saySource(s, "Fetched", s.complaint)
+	return nil
 }
 
 func (l *Loop) fetch(ctx context.Context, s *sourceState) (fetch.Snapshot, error) {
@@ -93,6 +100,7 @@ type candidate struct {
 	inputs   render.Inputs
 	same     bool // neither the declaration nor an input changed
 	again    bool // broken, and the files may not be to blame
+	desired  string
 }
 
 // advance finds out what a new snapshot means for every stack of its source:
@@ -117,7 +125,6 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 		l.retire(s, candidates, broken)
 	}
 	l.claim()
-	l.release(s)
 	l.Log.Info("source moved", "source", s.config.Name, "revision", snapshot.Commit, "ref", snapshot.Ref,
 		"stacks", len(declared), "changed", moved, "broken", s.broken, "took", time.Since(seen).Round(time.Millisecond).String())
 	for _, b := range broken {
@@ -125,7 +132,6 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 	}
 	s.status.Stacks = len(declared)
 	s.complaint = brokenFiles(broken)
-	l.saySource(s, "Fetched", s.complaint)
 	return nil
 }
 
@@ -178,8 +184,24 @@ func (l *Loop) candidate(ctx context.Context, d Declared, source *sourceState) c
 	c := candidate{declared: d, inputs: output.Inputs, rendered: &output}
 	if err != nil {
 		c.broken, c.reason, c.rendered, c.again = err, "RenderFailed", nil, !inputsToBlame(err)
+		return c
 	}
+	c.desired = desired(d, output.Objects)
 	return c
+}
+
+// desired identifies what Git wants of a stack, but for the Secrets in it: see
+// apply.Digest.
+func desired(d Declared, objects []render.Object) string {
+	sum := sha256.New()
+	fmt.Fprintln(sum, d.hash())
+	for _, o := range objects {
+		if o.GetKind() != "Secret" {
+			raw, _ := o.MarshalJSON() // of what was JSON a moment ago
+			sum.Write(raw)
+		}
+	}
+	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // inputsToBlame is true where rendering the same files again ends the same way.
@@ -216,6 +238,11 @@ func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Bro
 			}
 		} else {
 			source.broken++
+		}
+		s.desired = c.desired
+		if s.known == nil && s.applied == 0 && c.desired != "" && s.status.Desired == c.desired { // a restart
+			s.applied, s.announce = s.generation, false
+			s.revision = orString(s.status.Revision, s.revision)
 		}
 		l.trigger(c.declared.Name, TriggerRevision)
 	}
@@ -267,43 +294,69 @@ func (l *Loop) nameOf(source *sourceState, b Broken) string {
 // retire marks the stacks of the source that are no longer in it: those that
 // the loop knows, and those that only the cluster remembers.
 func (l *Loop) retire(source *sourceState, candidates []candidate, broken []Broken) {
-	there := map[string]bool{}
-	unsure := ""
+	there, unsure := l.present(source, candidates, broken)
+	known := l.stacksOf(source.config.Name)
+	var gone []string
+	for _, name := range known {
+		if !there[name] {
+			gone = append(gone, name)
+		}
+	}
+	if unsure == "" && len(gone) > 1 && 2*len(gone) > len(known) {
+		unsure = fmt.Sprintf("%d of the %d stacks of source %s left Git: each has to be confirmed", len(gone), len(known), source.config.Name)
+	}
+	for _, name := range gone {
+		l.retireStack(source, name, unsure)
+	}
+}
+
+// present are the stacks that the source still has, and why that may not be all.
+func (l *Loop) present(source *sourceState, candidates []candidate, broken []Broken) (there map[string]bool, unsure string) {
+	there = map[string]bool{}
 	for _, c := range candidates {
 		there[c.declared.Name] = true
 	}
 	for _, b := range broken {
-		name := l.nameOf(source, b)
-		there[name] = true
+		there[l.nameOf(source, b)] = true
 		if b.Name == "" {
 			unsure = fmt.Sprintf("%s can't be read: it may be this stack's", b.File)
 		}
 	}
-	if len(candidates)+len(broken) == 0 {
+	if len(there) == 0 {
 		unsure = "the source holds no stack at all any more: is " + source.config.dir() + " still the right directory?"
 	}
-	names := []string{}
-	for _, parent := range l.Cluster.Stacks(source.config.Name) {
+	return there, unsure
+}
+
+func (l *Loop) stacksOf(source string) []string {
+	var names []string
+	for _, parent := range l.Cluster.Stacks(source) {
 		names = append(names, parent.GetName())
 	}
 	for name, s := range l.stacks {
-		if s.declared.Source == source.config.Name {
+		if s.declared.Source == source {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		if there[name] {
-			continue
+	return slices.Compact(names)
+}
+
+func (l *Loop) retireStack(source *sourceState, name, unsure string) {
+	s := l.stack(name)
+	if s.declared.Spec.Kustomize == nil && s.parent != nil { // only the cluster remembers it
+		var ok bool
+		if s.declared.Spec.Prune, ok = mirroredPrune(s.parent); !ok && unsure == "" {
+			unsure = "nobody remembers what it allows to be deleted"
 		}
-		s := l.stack(name)
-		if !s.removed {
-			s.generation++
-		}
-		s.removed, s.broken, s.ready, s.wants, s.rendered, s.hash = true, nil, false, nil, nil, ""
-		s.declared.Source, s.unsure, s.revision = source.config.Name, unsure, source.snapshot.Commit
-		l.trigger(name, TriggerRevision)
 	}
+	if !s.removed {
+		s.generation++
+		s.pushed = time.Now()
+	}
+	s.removed, s.broken, s.ready, s.wants, s.rendered, s.hash = true, nil, false, nil, nil, ""
+	s.declared.Source, s.unsure, s.revision = source.config.Name, unsure, source.snapshot.Commit
+	l.trigger(name, TriggerRevision)
 }
 
 // claim notes anew who wants what. A stack whose claims stood in the way of
@@ -325,9 +378,9 @@ func (l *Loop) claim() {
 }
 
 // release tries again where the reason to hold deletions is another now, or none.
-func (l *Loop) release(source *sourceState) {
+func (l *Loop) release() {
 	for name, s := range l.stacks {
-		if s.declared.Source == source.config.Name && s.held != "" && s.hold != l.hold(source, s) {
+		if source := l.sources[s.declared.Source]; source != nil && s.held != "" && s.hold != l.hold(source, s) {
 			l.trigger(name, TriggerRetry)
 		}
 	}

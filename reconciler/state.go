@@ -25,6 +25,7 @@ type stackState struct {
 	inputs   render.Inputs
 	rendered *render.Output // until it is applied; later runs render again
 	hash     string         // of the declaration
+	desired  string         // hash of what Git wants
 	wants    []apply.ID
 
 	generation int64 // counts changes of the inputs
@@ -37,13 +38,18 @@ type stackState struct {
 	failures   int
 	retryAt    time.Time
 	deadline   time.Time // of the rollout
+	partials   int       // trips in a row that got only as far as the foundation
 	drifts     int       // corrections in a row, for backing off
+	pausing    bool      // the next correction has its timer
+	drift      string    // that was reported last, where it is only looked at
 	drifted    time.Time
 
 	known    map[apply.ID]apply.Applied
 	parent   *unstructured.Unstructured
 	triggers map[Trigger]bool
-	handled  string // the last request by hand that was carried out
+	asked    string // the last request by hand
+	askedAt  time.Time
+	handled  string // the last request by hand that was taken up
 	ready    bool
 	announce bool   // the next Ready is the first of this generation
 	held     string // why the last plan deletes nothing
@@ -79,11 +85,14 @@ type sourceState struct {
 	config    SourceConfig
 	snapshot  fetch.Snapshot
 	poke      chan struct{}
-	broken    int    // stacks that can't be read or rendered
-	complaint string // about the files among them
-	again     bool   // a stack has to be rendered again even if no commit comes
-	advanced  bool   // at least one snapshot went through
-	handled   string
+	broken    int       // stacks that can't be read or rendered
+	complaint string    // about the files among them
+	again     bool      // a stack has to be rendered again even if no commit comes
+	advanced  bool      // at least one snapshot went through
+	failing   bool      // the last look at it failed
+	looked    time.Time // when the last look at it began
+	asked     string    // the last request by hand
+	handled   string    // the last request by hand that was carried out
 	status    SourceStatus
 }
 

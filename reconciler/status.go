@@ -22,7 +22,10 @@ type Status struct {
 	Objects            string             `json:"objects"`
 	// Digest of what was applied and what came of it: after a restart, nobody
 	// needs to ask about a stack for which it still holds.
-	Digest    string      `json:"digest"`
+	Digest string `json:"digest"`
+	// Desired is a hash of what Git wanted when it was applied: a restart is no
+	// reason to apply it again.
+	Desired   string      `json:"desired"`
 	HandledAt string      `json:"handledAt"`
 	Held      *HeldStatus `json:"held"`
 }

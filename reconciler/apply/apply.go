@@ -16,12 +16,11 @@ import (
 // Inventory.Waiting, and the plan is made again when that has changed. After an
 // error the Inventory holds what was done; nothing of it is lost.
 func (e *Engine) Apply(ctx context.Context, plan Plan) (Inventory, error) {
-	inv := Inventory{Stack: plan.Stack, Parent: plan.request.Parent, Applied: map[ID]Applied{}}
-	for _, c := range plan.with(ActionNone) {
-		inv.Applied[c.ID] = c.applied
-	}
+	inv := Inventory{Stack: plan.Stack, Parent: plan.request.Parent, Applied: plan.Known()}
 	for _, c := range plan.with(ActionWait, ActionDefer) {
-		inv.Waiting = append(inv.Waiting, c.ID)
+		if c.Origin != "" { // what is on its way out, and no longer wanted, nobody waits for
+			inv.Waiting = append(inv.Waiting, c.ID)
+		}
 	}
 	inv.Partial = len(plan.with(ActionDefer)) > 0
 	if err := e.widen(ctx, plan, &inv); err != nil {
@@ -125,11 +124,16 @@ func (e *Engine) applyStage(ctx context.Context, plan Plan, at int, inv *Invento
 func (e *Engine) applyObject(ctx context.Context, c Change) (applied Applied, waiting bool, err error) {
 	p := c.prepared
 	if c.Action == ActionReplace {
-		gone, err := e.client.delete(ctx, p.Resource, p.ID, c.uid)
+		gone, err := e.client.delete(ctx, p.Resource, p.ID, c.uid, "")
 		if err != nil || !gone {
 			return Applied{}, true, err
 		}
 		e.live.SawGone(p.ID, c.uid)
+	}
+	if len(c.inherits) > 0 {
+		if err := e.inherit(ctx, c); err != nil {
+			return Applied{}, false, err
+		}
 	}
 	how := applyChecked
 	if c.direct {
@@ -154,7 +158,7 @@ func (e *Engine) remove(ctx context.Context, plan Plan) error {
 				continue
 			}
 			group.Go(func() {
-				err := e.removeObject(ctx, c)
+				err := e.removeObject(ctx, plan, c)
 				mu.Lock()
 				defer mu.Unlock()
 				errs = errs.collect(prepared{ID: c.ID}, err)
@@ -168,16 +172,18 @@ func (e *Engine) remove(ctx context.Context, plan Plan) error {
 	return nil
 }
 
-// removeObject deletes what is ours. Somebody else may have been faster, or put
-// another object of the same name there: both are fine, neither is touched.
-func (e *Engine) removeObject(ctx context.Context, c Change) error {
+// removeObject deletes what is ours, as it was when it was looked at. Whatever
+// happened to it since is a conflict, and makes for another plan.
+func (e *Engine) removeObject(ctx context.Context, plan Plan, c Change) error {
+	if plan.request.elsewhere(c.ID) != "" {
+		return nil // another stack came to want it; the next plan hands it over
+	}
 	if c.Action == ActionKeep {
 		return e.release(ctx, c)
 	}
-	gone, err := e.client.delete(ctx, c.resource, c.ID, c.uid)
-	if gone || apierrors.IsConflict(err) { // a conflict: another object has the name now
+	gone, err := e.client.delete(ctx, c.resource, c.ID, c.uid, c.version)
+	if gone {
 		e.live.SawGone(c.ID, c.uid)
-		err = nil
 	}
 	if err == nil && isCRD(c.ID.GroupKind()) {
 		e.mapper.Invalidate()
@@ -188,10 +194,10 @@ func (e *Engine) removeObject(ctx context.Context, c Change) error {
 // release takes our labels off an object that stays.
 func (e *Engine) release(ctx context.Context, c Change) error {
 	_, err := e.client.merge(ctx, c.resource, c.ID, map[string]any{"metadata": map[string]any{
-		"uid":    c.uid, // a precondition: exactly this one
+		"uid": c.uid, "resourceVersion": c.version, // preconditions: exactly this one, as it was looked at
 		"labels": map[string]any{StackLabel: nil, PartOfLabel: nil},
 	}})
-	if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+	if err == nil || apierrors.IsNotFound(err) {
 		e.live.SawGone(c.ID, c.uid)
 		return nil
 	}

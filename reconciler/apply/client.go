@@ -103,13 +103,18 @@ func (c *client) get(ctx context.Context, r Resource, id ID) (*unstructured.Unst
 	return c.do(ctx, c.rest.Get().AbsPath(r.path(id)...))
 }
 
-// delete removes exactly the object with this UID, not a later one of its name.
-// gone is false while finalizers keep it.
-func (c *client) delete(ctx context.Context, r Resource, id ID, uid types.UID) (gone bool, err error) {
+// delete removes exactly the object with this UID, not a later one of its name;
+// and, where version is given, only if nobody changed it since. gone is false
+// while finalizers keep it.
+func (c *client) delete(ctx context.Context, r Resource, id ID, uid types.UID, version string) (gone bool, err error) {
 	propagation := metav1.DeletePropagationBackground
+	preconditions := &metav1.Preconditions{UID: &uid}
+	if version != "" {
+		preconditions.ResourceVersion = &version
+	}
 	body, err := json.Marshal(metav1.DeleteOptions{
 		TypeMeta:          metav1.TypeMeta{APIVersion: "v1", Kind: "DeleteOptions"},
-		Preconditions:     &metav1.Preconditions{UID: &uid},
+		Preconditions:     preconditions,
 		PropagationPolicy: &propagation,
 	})
 	if err != nil {
@@ -130,6 +135,16 @@ func (c *client) merge(ctx context.Context, r Resource, id ID, patch any, subres
 	}
 	return c.do(ctx, c.rest.Patch(types.MergePatchType).AbsPath(append(r.path(id), subresource...)...).
 		Param("fieldManager", Manager).Body(body))
+}
+
+// create makes an object that is not there; one that is there is left as it is.
+func (c *client) create(ctx context.Context, r Resource, id ID, body []byte) (*unstructured.Unstructured, error) {
+	parts := r.path(id)
+	obj, err := c.do(ctx, c.rest.Post().AbsPath(parts[:len(parts)-1]...).Param("fieldManager", Manager).Body(body))
+	if apierrors.IsAlreadyExists(err) {
+		return c.get(ctx, r, id)
+	}
+	return obj, err
 }
 
 // path is the object's place in the API: [apis group version namespaces ns resource name].

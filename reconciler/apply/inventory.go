@@ -153,7 +153,7 @@ func (e *Engine) deleteParent(ctx context.Context, live *unstructured.Unstructur
 	if live == nil {
 		return nil
 	}
-	_, err := e.client.delete(ctx, Stacks, IDOf(live), live.GetUID())
+	_, err := e.client.delete(ctx, Stacks, IDOf(live), live.GetUID(), "")
 	if err != nil && !apierrors.IsConflict(err) {
 		return fmt.Errorf("delete the Stack object %s: %w", live.GetName(), err)
 	}
@@ -199,6 +199,19 @@ func (e *Engine) recall(req Request, wanted []prepared) map[ID]Applied {
 
 // Register makes the Stack object of a stack that was never applied, so that
 // there is a place to say why.
-func (e *Engine) Register(ctx context.Context, live *unstructured.Unstructured, stack string, spec map[string]any) (*unstructured.Unstructured, error) {
-	return e.setParent(ctx, live, stack, spec, admitted(live))
+//
+// It creates and never changes: a run may be writing the same object now, with
+// the kinds that it is about to apply.
+func (e *Engine) Register(ctx context.Context, stack string, spec map[string]any) (*unstructured.Unstructured, error) {
+	want := parentObject(stack, spec, contents{})
+	want.SetAnnotations(map[string]string{toolingAnnotation: tooling})
+	body, err := json.Marshal(want.Object)
+	if err != nil {
+		return nil, fmt.Errorf("encode the Stack object: %w", err)
+	}
+	parent, err := e.client.create(ctx, Stacks, IDOf(want), body)
+	if err != nil {
+		return nil, fmt.Errorf("write the Stack object %s: %w", stack, err)
+	}
+	return parent, nil
 }

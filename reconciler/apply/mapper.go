@@ -84,6 +84,5 @@ func (m *Mapper) mayRefresh() bool {
 // deferred mapper wraps some of these in errors that only their text tells.
 func isUnknownKind(err error) bool {
 	var group *discovery.ErrGroupDiscoveryFailed
-	return meta.IsNoMatchError(err) || errors.As(err, &group) ||
-		(err != nil && strings.Contains(err.Error(), "no matches for kind"))
+	return !errors.As(err, &group) && (meta.IsNoMatchError(err) || (err != nil && strings.Contains(err.Error(), "no matches for kind")))
 }

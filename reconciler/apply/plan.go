@@ -39,7 +39,9 @@ type Change struct {
 	prepared prepared
 	direct   bool // its apply is its own check: see Request.Direct
 	uid      types.UID
-	applied  Applied // none: what is known to be true
+	inherits []string // adopt: the managers whose fields become ours
+	version  string   // of an object that is to go: when it was looked at
+	applied  Applied  // none: what is known to be true
 	resource Resource
 }
 
@@ -70,6 +72,15 @@ func (p Plan) Counts() map[Action]int {
 // Differs is true when the cluster is not as Git wants it.
 func (p Plan) Differs() bool {
 	return slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Action != ActionNone })
+}
+
+// Known is what the plan found to be true already.
+func (p Plan) Known() map[ID]Applied {
+	known := map[ID]Applied{}
+	for _, c := range p.with(ActionNone) {
+		known[c.ID] = c.applied
+	}
+	return known
 }
 
 func (p Plan) with(actions ...Action) []Change {

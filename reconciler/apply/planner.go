@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -86,10 +88,13 @@ func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Err
 	for _, o := range req.Objects {
 		gvk := o.GroupVersionKind()
 		resource, err := e.mapper.Resource(gvk.GroupKind(), gvk.Version)
-		if isUnknownKind(err) && brings(req.Objects, gvk.GroupKind()) {
+		if served := brings(req.Objects, gvk.GroupKind()); isUnknownKind(err) && slices.Contains(served, gvk.Version) {
 			late = append(late, Change{ID: IDOf(o.Unstructured), Action: ActionDefer, Origin: o.Origin,
 				Reason: "checked once its CRD is served"})
 			continue
+		} else if isUnknownKind(err) && len(served) > 0 {
+			err = &ObjectError{ID: IDOf(o.Unstructured), Origin: o.Origin, Terminal: true,
+				Err: fmt.Errorf("version %s is not served: its CRD has %s", gvk.Version, strings.Join(served, ", "))}
 		}
 		if err != nil {
 			errs = errs.collect(prepared{ID: IDOf(o.Unstructured), Origin: o.Origin}, err)
@@ -105,11 +110,22 @@ func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Err
 	return wanted, late, errs
 }
 
-// brings is true when one of the objects is the CRD of this kind.
-func brings(objects []Object, gk schema.GroupKind) bool {
-	return slices.ContainsFunc(objects, func(o Object) bool {
-		return isCRD(o.GroupVersionKind().GroupKind()) && definedBy(o) == gk
-	})
+// brings lists the versions in which a CRD among the objects serves this kind.
+func brings(objects []Object, gk schema.GroupKind) []string {
+	var served []string
+	for _, o := range objects {
+		if !isCRD(o.GroupVersionKind().GroupKind()) || definedBy(o) != gk {
+			continue
+		}
+		versions, _, _ := unstructured.NestedSlice(o.Object, "spec", "versions")
+		for _, v := range versions {
+			version, _ := v.(map[string]any)
+			if name, ok := version["name"].(string); ok && version["served"] == true {
+				served = append(served, name)
+			}
+		}
+	}
+	return served
 }
 
 // definedBy is the kind that a CRD defines.
@@ -126,24 +142,50 @@ func (e *Engine) watch(ctx context.Context, req Request, wanted []prepared) erro
 	for _, p := range wanted {
 		seen[p.GroupKind()] = p.Resource
 	}
+	var unknown []schema.GroupKind
 	for _, gk := range ContainedKinds(req.Parent) {
 		if _, ok := seen[gk]; ok {
 			continue
 		}
 		resource, err := e.mapper.Resource(gk, "")
 		if isUnknownKind(err) {
-			continue // the CRD is gone, and its objects with it
+			unknown = append(unknown, gk)
+			continue
 		}
 		if err != nil {
 			return err
 		}
 		seen[gk] = resource
 	}
+	if err := e.confirmGone(ctx, unknown); err != nil {
+		return err
+	}
 	var resources []Resource
 	for _, r := range seen {
 		resources = append(resources, r)
 	}
 	return e.live.Ensure(ctx, resources...)
+}
+
+var crdsPath = []string{"apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions"}
+
+// confirmGone makes sure that kinds which nobody serves are gone for good: a
+// server that has just started may not have found its CRDs yet, and what is not
+// seen then would be forgotten.
+func (e *Engine) confirmGone(ctx context.Context, kinds []schema.GroupKind) error {
+	if len(kinds) == 0 {
+		return nil
+	}
+	list, err := e.client.do(ctx, e.client.rest.Get().AbsPath(crdsPath...))
+	if err != nil {
+		return fmt.Errorf("look whether %s is gone: %w", kinds[0], err)
+	}
+	return list.EachListItem(func(o runtime.Object) error {
+		if u, ok := o.(*unstructured.Unstructured); ok && slices.Contains(kinds, definedBy(Object{Unstructured: u})) {
+			return fmt.Errorf("%s is not served, and its CRD is there: the API server is starting", u.GetName())
+		}
+		return nil
+	})
 }
 
 func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared) ([]Change, Errors) {
@@ -308,7 +350,10 @@ func (e *Engine) compare(ctx context.Context, req Request, change Change, answer
 	change.Action = ActionUpdate
 	switch print := e.live.Fingerprint(before); {
 	case before.GetLabels()[PartOfLabel] == "":
-		change.Action = ActionAdopt
+		change.Action, change.inherits = ActionAdopt, inherited(before)
+		if len(change.inherits) > 0 {
+			change.Reason = "with the fields of " + strings.Join(change.inherits, ", ") + ": what Git doesn't have of them goes"
+		}
 	case len(change.Fields) == 0 && print == e.live.Fingerprint(answer):
 		seen := e.live.Saw(before)
 		change.Action, change.applied = ActionNone, Applied{p.hash, seen.UID, print}

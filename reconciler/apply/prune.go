@@ -18,20 +18,20 @@ type PrunePolicy struct {
 	Include  []string // kept kinds that may be deleted after all: "PersistentVolumeClaim"
 }
 
-// alwaysAllowed deletions need no budget: a small stack may lose all it has.
+// alwaysAllowed deletions need no budget where none is set: a small stack may
+// lose all it has.
 const alwaysAllowed = 10
 
 // allowed is how many of total objects may go without a confirmation.
 func (p PrunePolicy) allowed(total int) int {
-	limit := p.Limit
-	if limit == "" {
-		limit = "50%"
+	if p.Limit == "" {
+		return max(alwaysAllowed, total/2)
 	}
-	if percent, ok := strings.CutSuffix(limit, "%"); ok {
-		n, _ := strconv.Atoi(percent)
-		return max(alwaysAllowed, total*n/100)
-	}
+	limit, percent := strings.CutSuffix(p.Limit, "%")
 	n, _ := strconv.Atoi(limit)
+	if percent {
+		return total * n / 100
+	}
 	return n
 }
 
@@ -56,7 +56,7 @@ func (e *Engine) planRemovals(ctx context.Context, req Request, wanted []Change)
 	}
 	var gone []LiveObject
 	for _, live := range e.live.OfStack(req.Stack) {
-		if !keep[live.ID] && live.PartOf == SetID(req.Stack) {
+		if !keep[live.ID] && live.PartOf == SetID(req.Stack) && live.Fingerprint != (Fingerprint{}) {
 			gone = append(gone, live)
 		}
 	}
@@ -88,10 +88,6 @@ func (e *Engine) planRemoval(ctx context.Context, req Request, live LiveObject) 
 		return change, nil
 	}
 	resource, err := e.mapper.Resource(live.GroupKind(), "")
-	if isUnknownKind(err) {
-		change.Action = ActionNone
-		return change, nil
-	}
 	if err != nil {
 		return change, err
 	}
@@ -116,6 +112,7 @@ func (e *Engine) lookAgain(ctx context.Context, req Request, change Change) (Cha
 		change.Action = ActionNone // no longer ours
 		return change, nil
 	}
+	change.version = now.GetResourceVersion()
 	change.Action, change.Reason = ActionDelete, "no longer in Git"
 	switch gk := change.ID.GroupKind(); {
 	case req.Prune.Disabled:

@@ -12,7 +12,7 @@ func TestAllowedDeletions(t *testing.T) {
 		limit       string
 		total, want int
 	}{
-		{"", 4, 10}, {"", 20, 10}, {"", 100, 50}, {"20%", 100, 20}, {"20%", 10, 10}, {"100%", 7, 10}, {"0", 100, 0}, {"3", 100, 3},
+		{"", 4, 10}, {"", 20, 10}, {"", 100, 50}, {"20%", 100, 20}, {"20%", 10, 2}, {"100%", 7, 7}, {"0%", 100, 0}, {"0", 100, 0}, {"3", 100, 3},
 	} {
 		if got := (PrunePolicy{Limit: test.limit}).allowed(test.total); got != test.want {
 			t.Errorf("%q of %d: %d may go, want %d", test.limit, test.total, got, test.want)

@@ -176,15 +176,18 @@ func parseStack(file string, data []byte, source SourceConfig) (Declared, string
 		}
 	}
 	err := decodeStrict(file, data, &stack)
-	name := ""
-	if told := toldName(data); told != "" {
-		name = source.Name + "." + told
-	}
 	if err == nil {
 		err = stack.validate(source.Name)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", file, err)
 		}
+	}
+	name, told := "", stack.Metadata.Name
+	if err != nil { // parsing a good file once more would take half of the time
+		told = toldName(data)
+	}
+	if told != "" {
+		name = source.Name + "." + told
 	}
 	return Declared{Name: name, Source: source.Name, File: file, Spec: stack.Spec}, name, err
 }

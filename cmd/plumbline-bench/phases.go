@@ -64,15 +64,21 @@ func (b *bench) during(ctx context.Context, do func() (time.Duration, error)) (r
 		_, _ = watcher.stop()
 		return r, err
 	}
+	err = b.rest(ctx, &r, before, server, watcher)
+	return r, err
+}
+
+// rest waits until daemon and controllers have come to rest, and notes what it all took.
+func (b *bench) rest(ctx context.Context, r *result, before requests, server time.Duration, watcher *watcher) error {
 	after, err := settled(ctx, b.metrics)
 	taken, stopErr := watcher.stop()
 	r.requests, r.usage = after.since(before), taken
 	if err := errors.Join(err, stopErr, b.quiet(ctx)); err != nil {
-		return r, err
+		return err
 	}
 	now, err := cpuOf(b.plane.PID())
 	r.server = now - server
-	return r, err
+	return err
 }
 
 // commitReady pushes what was written, and waits until these stacks are Ready
@@ -106,20 +112,29 @@ func (b *bench) poke(ctx context.Context) error {
 		map[string]any{reconciler.RequestAnnotation: time.Now().UTC().Format(time.RFC3339Nano)})
 }
 
-// allReady waits until so many stacks said that they are Ready with a commit; ""
-// is any.
+// allReady waits until so many stacks said that they are Ready with a commit.
 func (b *bench) allReady(ctx context.Context, commit string, stacks int) error {
-	ready := map[string]bool{}
-	_, err := b.waitFor(ctx, func(r lab.Record) bool {
-		if r.Text("msg") == "stack ready" && (commit == "" || r.Text("revision") == commit) {
-			ready[r.Text("stack")] = true
+	_, err := b.each(ctx, stacks, func(r lab.Record) bool { return r.Text("msg") == "stack ready" && r.Text("revision") == commit })
+	return err
+}
+
+// each waits until there was such a record for so many stacks, and returns when
+// the first one came.
+func (b *bench) each(ctx context.Context, stacks int, match func(lab.Record) bool) (first time.Time, err error) {
+	seen := map[string]bool{}
+	_, err = b.waitFor(ctx, func(r lab.Record) bool {
+		if match(r) {
+			if len(seen) == 0 {
+				first = time.Now()
+			}
+			seen[r.Text("stack")] = true
 		}
-		return len(ready) == stacks
+		return len(seen) == stacks
 	})
 	if err != nil {
-		return fmt.Errorf("%d of %d stacks Ready: %w", len(ready), stacks, err)
+		return first, fmt.Errorf("%d of %d stacks: %w", len(seen), stacks, err)
 	}
-	return nil
+	return first, nil
 }
 
 const (
@@ -162,15 +177,20 @@ func (b *bench) oneStack(ctx context.Context, withFloor bool) (result, error) {
 }
 
 // resyncEvery is short for a daemon that measures a resync, and long enough to be
-// Ready before the first.
+// done with its start before the first.
 const resyncEvery = 30 * time.Second
 
-// restart measures a daemon that finds everything as it left it.
+// restart measures a daemon that finds everything as it left it: until it has gone
+// through every stack.
 func (b *bench) restart(ctx context.Context, _ bool) (r result, err error) {
 	if err := b.daemon.Stop(); err != nil {
 		return r, err
 	}
 	before, err := countRequests(ctx, b.metrics)
+	if err != nil {
+		return r, err
+	}
+	server, err := cpuOf(b.plane.PID())
 	if err != nil {
 		return r, err
 	}
@@ -180,30 +200,23 @@ func (b *bench) restart(ctx context.Context, _ bool) (r result, err error) {
 	}
 	watcher := watchProcess(b.daemon.PID())
 	watcher.from = 0
-	if err := b.allReady(ctx, "", b.n); err != nil {
+	b.read = 0
+	if _, err := b.each(ctx, b.n, isRun); err != nil {
 		return r, err
 	}
 	r.ready = time.Since(start)
-	after, err := settled(ctx, b.metrics)
-	taken, stopErr := watcher.stop()
-	r.requests, r.usage = after.since(before), taken
-	return r, errors.Join(err, stopErr)
+	err = b.rest(ctx, &r, before, server, watcher)
+	return r, err
 }
+
+func isRun(r lab.Record) bool { return r.Text("msg") == "run" }
 
 // noop measures one resync of all stacks. ready-s is from the first to the last.
 func (b *bench) noop(ctx context.Context, _ bool) (result, error) {
 	return b.during(ctx, func() (time.Duration, error) {
 		b.read = len(b.daemon.Records())
-		seen := map[string]bool{}
-		var first time.Time
-		_, err := b.waitFor(ctx, func(r lab.Record) bool {
-			if r.Text("msg") == "run" && r.Text("trigger") == string(reconciler.TriggerInterval) {
-				if len(seen) == 0 {
-					first = time.Now()
-				}
-				seen[r.Text("stack")] = true
-			}
-			return len(seen) == b.n
+		first, err := b.each(ctx, b.n, func(r lab.Record) bool {
+			return isRun(r) && r.Text("trigger") == string(reconciler.TriggerInterval)
 		})
 		return time.Since(first), err
 	})

@@ -264,7 +264,7 @@ func (l *Loop) stack(name string) *stackState {
 	if !ok {
 		s = &stackState{parent: l.Cluster.Stack(name)}
 		s.status = statusOf(s.parent)
-		s.handled = s.status.HandledAt
+		s.asked, s.handled = s.status.HandledAt, s.status.HandledAt
 		s.declared.Name = name
 		l.stacks[name] = s
 		defer func() { l.asked(name, s) }()

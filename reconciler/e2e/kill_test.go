@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -67,7 +69,7 @@ func killAt(t *testing.T, p point) {
 }
 
 // TestKillThenRevert strikes during an install, and takes the stack out of Git
-// before the daemon starts again: nothing of it may be left.
+// before the daemon starts again, on an empty disk: nothing of it may be left.
 func TestKillThenRevert(t *testing.T) {
 	t.Parallel()
 	for _, p := range []point{{1, true}, {2, true}, {3, true}, {5, true}} {
@@ -85,6 +87,7 @@ func TestKillThenRevert(t *testing.T) {
 			must(t, s.repos["home"].Write(map[string]string{"app": ""}))
 			_, err = s.repos["home"].Push("not after all")
 			must(t, err)
+			must(t, os.RemoveAll(filepath.Join(s.dir, "plumbline"))) // or it would go on from the commit that it had accepted
 			must(t, s.run(t.Context(), s.proxy.Kubeconfig))
 			must(t, s.expectSynced(t.Context(), "home"))
 			must(t, s.expectGone(t.Context(), "Stack", s.stack("home", "app")))

@@ -204,7 +204,7 @@ func (l *Loop) drifted(name string, s *stackState) (step, Trigger) {
 // of our own writes end here.
 func (l *Loop) suspicious(name string, s *stackState) bool {
 	live := l.OfStack(name)
-	if len(live) != len(s.known) || s.parent == nil {
+	if len(live) != len(s.known) || s.parent == nil || s.wide() {
 		return true
 	}
 	return slices.ContainsFunc(live, func(e observe.Entry) bool {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
@@ -69,6 +70,15 @@ func (s *stackState) clash(err error) { s.clashed = errors.Is(err, apply.ErrClai
 func (s *stackState) recalls(trip Trip, run Run) bool {
 	return s.known == nil && run.Err == nil && trip.Apply.Digest != "" && trip.Apply.Digest == apply.Digest(run.Inventory.Applied) &&
 		s.status.Revision != ""
+}
+
+// wide is true when the Stack object still admits a kind of which nothing is left.
+func (s *stackState) wide() bool {
+	kinds := map[schema.GroupKind]bool{}
+	for id := range s.known {
+		kinds[id.GroupKind()] = true
+	}
+	return len(apply.ContainedKinds(s.parent)) > len(kinds)
 }
 
 func (s *stackState) current() bool { return s.applied == s.generation && !s.incomplete }

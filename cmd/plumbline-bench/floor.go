@@ -10,9 +10,12 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // floorWorkers is where more made a server on two cores slower, not faster.
@@ -87,10 +90,7 @@ func (b *bench) floor(ctx context.Context, from, to int, tag string) (f floor, e
 		return f, err
 	}
 	start := time.Now()
-	observed, err := b.rollouts(ctx, to-from, imageOf(tag))
-	if err != nil {
-		return f, err
-	}
+	observed := b.rollouts(ctx, to-from, imageOf(tag))
 	if f.took, err = applyBare(ctx, b.client, all); err != nil {
 		return f, err
 	}
@@ -136,40 +136,24 @@ func (b *bench) clearFloor(ctx context.Context) error {
 
 // rollouts tells when so many Deployments of the floor were observed with an image:
 // the least that anybody has to wait for who calls them ready.
-func (b *bench) rollouts(ctx context.Context, n int, image string) (<-chan error, error) {
+func (b *bench) rollouts(ctx context.Context, n int, image string) <-chan error {
 	client := b.client.Resource(resources["Deployment"]).Namespace(floorNamespace)
-	list, err := client.List(ctx, metav1.ListOptions{Limit: 1})
-	if err != nil {
-		return nil, err
+	deployments := &cache.ListWatch{
+		ListWithContextFunc:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) },
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return client.Watch(ctx, o) },
 	}
-	events, err := client.Watch(ctx, metav1.ListOptions{ResourceVersion: list.GetResourceVersion()})
-	if err != nil {
-		return nil, err
-	}
+	seen := map[string]bool{}
 	done := make(chan error, 1)
 	go func() {
-		defer events.Stop()
-		done <- countRollouts(ctx, events, n, image)
-	}()
-	return done, nil
-}
-
-func countRollouts(ctx context.Context, events watch.Interface, n int, image string) error {
-	seen := map[string]bool{}
-	for len(seen) < n {
-		select {
-		case e, open := <-events.ResultChan():
-			if !open {
-				return errors.New("the watch ended")
-			}
+		_, err := watchtools.UntilWithSync(ctx, deployments, &unstructured.Unstructured{}, nil, func(e watch.Event) (bool, error) {
 			if u, ok := e.Object.(*unstructured.Unstructured); ok && imageIn(u) == image && observed(u) {
 				seen[u.GetName()] = true
 			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
+			return len(seen) == n, nil
+		})
+		done <- err
+	}()
+	return done
 }
 
 func observed(deployment *unstructured.Unstructured) bool {

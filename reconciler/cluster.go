@@ -185,12 +185,12 @@ func lookup(store cache.Store, name string) *unstructured.Unstructured {
 	return o.(*unstructured.Unstructured)
 }
 
-// Stacks are the Stack objects of a source.
+// Stacks are the Stack objects of a source, by their names: what an object says
+// of itself, others can write.
 func (c *Cluster) Stacks(source string) []*unstructured.Unstructured {
 	var out []*unstructured.Unstructured
 	for _, o := range c.stacks.List() {
-		u := o.(*unstructured.Unstructured)
-		if from, _, _ := unstructured.NestedString(u.Object, "spec", "source"); from == source {
+		if u := o.(*unstructured.Unstructured); strings.HasPrefix(u.GetName(), source+".") {
 			out = append(out, u)
 		}
 	}
@@ -200,6 +200,14 @@ func (c *Cluster) Stacks(source string) []*unstructured.Unstructured {
 func stackPath(u *unstructured.Unstructured) string {
 	path, _, _ := unstructured.NestedString(u.Object, "spec", "path")
 	return path
+}
+
+func stackURL(u *unstructured.Unstructured) string {
+	if u == nil {
+		return ""
+	}
+	url, _, _ := unstructured.NestedString(u.Object, "spec", "url")
+	return url
 }
 
 // WriteStatus makes a Stack object say this. It asks nothing where it does.

@@ -223,7 +223,8 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 			Elsewhere: func(id apply.ID) string { return l.elsewhere(name, id) },
 			Foreign:   l.foreign,
 		}}
-	if why == TriggerHand { // whoever asks by hand wants the server asked
+	if why == TriggerHand || (why == TriggerInterval && s.recalled) { // the server is asked
+		s.recalled = false
 		trip.Apply.Known, trip.Apply.Digest = nil, ""
 	}
 	if !s.removed {
@@ -273,7 +274,7 @@ func (l *Loop) finish(ctx context.Context, trip Trip, run Run) {
 		return
 	}
 	if s.recalls(trip, run) { // a restart is no reason to call it by a newer commit
-		s.revision = s.status.Revision
+		s.revision, s.recalled = s.status.Revision, true
 	}
 	if run.Inventory.Applied != nil {
 		s.known = run.Inventory.Applied

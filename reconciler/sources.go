@@ -127,18 +127,25 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 	l.claim()
 	l.Log.Info("source moved", "source", s.config.Name, "revision", snapshot.Commit, "ref", snapshot.Ref,
 		"stacks", len(declared), "changed", moved, "broken", s.broken, "took", time.Since(seen).Round(time.Millisecond).String())
-	for _, b := range broken {
-		l.Log.Error("stack broken", "source", s.config.Name, "file", b.File, "error", b.Err.Error())
+	for _, b := range broken[:min(len(broken), shownFiles)] {
+		l.Log.Error("stack broken", "source", s.config.Name, "file", b.File, "error", short(b.Err.Error(), messageBytes))
 	}
 	s.status.Stacks = len(declared)
 	s.complaint = brokenFiles(broken)
 	return nil
 }
 
+// shownFiles bounds what is said of a source's broken files.
+const shownFiles = 20
+
 func brokenFiles(broken []Broken) string {
-	lines := make([]string, len(broken))
+	var lines []string
 	for i, b := range broken {
-		lines[i] = b.Err.Error()
+		if i == shownFiles {
+			lines = append(lines, fmt.Sprintf("and %d more", len(broken)-i))
+			break
+		}
+		lines = append(lines, short(b.Err.Error(), messageBytes/4))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -214,7 +221,9 @@ func inputsToBlame(err error) bool {
 // publish makes the candidates known, and sets those in motion that changed.
 func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Broken, seen time.Time) (moved int) {
 	source.broken, source.again = 0, false
+	good := map[string]bool{}
 	for _, c := range candidates {
+		good[c.declared.Name] = true
 		s := l.stack(c.declared.Name)
 		if c.same {
 			if s.broken != nil {
@@ -248,7 +257,7 @@ func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Bro
 	}
 	for _, b := range broken {
 		source.broken++
-		if name := l.nameOf(source, b); name != "" {
+		if name := l.nameOf(source, b); name != "" && !good[name] { // a broken file spoils no good one of its name
 			s := l.stack(name)
 			s.declared.Name, s.declared.Source, s.declared.File = name, source.config.Name, b.File
 			s.broken, s.reason, s.hash, s.revision, s.ready = b.Err, "InvalidStack", "", source.snapshot.Commit, false
@@ -344,6 +353,9 @@ func (l *Loop) stacksOf(source string) []string {
 
 func (l *Loop) retireStack(source *sourceState, name, unsure string) {
 	s := l.stack(name)
+	if from := stackURL(s.parent); unsure == "" && s.parent != nil && from != source.config.URL {
+		unsure = fmt.Sprintf("it was declared by %s, not by %s", from, source.config.URL)
+	}
 	if s.declared.Spec.Kustomize == nil && s.parent != nil { // only the cluster remembers it
 		var ok bool
 		if s.declared.Spec.Prune, ok = mirroredPrune(s.parent); !ok && unsure == "" {
@@ -398,10 +410,20 @@ func (l *Loop) elsewhere(stack string, id apply.ID) string {
 	return ""
 }
 
-// foreign is true for a stack whose source another Plumbline follows.
+// foreign is true for a stack of which we don't know what it wants: another
+// Plumbline's, or one that could not be read since the start.
 func (l *Loop) foreign(stack string) bool {
+	if l.Cluster.Stack(stack) == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	source, _, _ := strings.Cut(stack, ".")
-	return l.sources[source] == nil && l.Cluster.Stack(stack) != nil
+	if l.sources[source] == nil || !l.sources[source].advanced {
+		return true
+	}
+	s, ok := l.stacks[stack]
+	return ok && s.broken != nil && len(s.wants) == 0
 }
 
 // forget ends a stack that left Git and the cluster.

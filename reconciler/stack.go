@@ -23,6 +23,13 @@ import (
 // StackFile is the name of the file that declares a stack.
 const StackFile = "stack.yaml"
 
+// Bounds on what a source may declare: others share the daemon with it.
+const (
+	stackBytes       = 64 << 10
+	stacksOfSource   = 5000
+	dependsOnOfStack = 50
+)
+
 // Stack is stack.yaml: the unit of everything.
 type Stack struct {
 	APIVersion string        `yaml:"apiVersion" jsonschema:"enum=plumbline.dev/v1alpha1"`
@@ -103,6 +110,8 @@ type Declared struct {
 	Source string
 	File   string // path of stack.yaml in the source
 	Spec   StackSpec
+
+	dependsOn []string // as SOURCE.NAME, sorted
 }
 
 // Broken is a stack.yaml that can't be used.
@@ -131,6 +140,9 @@ func Discover(fsys fs.FS, source SourceConfig) ([]Declared, []Broken, error) {
 		} else {
 			stacks = append(stacks, stack)
 		}
+		if len(stacks)+len(broken) > stacksOfSource {
+			return fmt.Errorf("more than %d %s files: split the source", stacksOfSource, StackFile)
+		}
 		return nil
 	})
 	if err != nil {
@@ -140,7 +152,18 @@ func Discover(fsys fs.FS, source SourceConfig) ([]Declared, []Broken, error) {
 	return stacks, append(broken, twice...), nil
 }
 
+// someOf lists a few of many.
+func someOf(all []string) string {
+	if len(all) <= shownObjects {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:shownObjects], ", "), len(all)-shownObjects)
+}
+
 func readStack(fsys fs.FS, file string, source SourceConfig) (Declared, string, error) {
+	if info, err := fs.Stat(fsys, file); err == nil && info.Size() > stackBytes {
+		return Declared{}, "", fmt.Errorf("%s: %d bytes: a stack.yaml has at most %d", file, info.Size(), stackBytes)
+	}
 	data, err := fs.ReadFile(fsys, file)
 	if err != nil {
 		return Declared{}, "", err
@@ -158,7 +181,7 @@ func unique(stacks []Declared) (good []Declared, broken []Broken) {
 	for _, s := range stacks {
 		if all := files[s.Name]; len(all) > 1 {
 			broken = append(broken, Broken{File: s.File, Name: s.Name,
-				Err: fmt.Errorf("%s: the stack %q is declared %d times: %s", s.File, s.Name, len(all), strings.Join(all, ", "))})
+				Err: fmt.Errorf("%s: the stack %q is declared %d times: %s", s.File, s.Name, len(all), someOf(all))})
 			continue
 		}
 		good = append(good, s)
@@ -189,7 +212,9 @@ func parseStack(file string, data []byte, source SourceConfig) (Declared, string
 	if told != "" {
 		name = source.Name + "." + told
 	}
-	return Declared{Name: name, Source: source.Name, File: file, Spec: stack.Spec}, name, err
+	d := Declared{Name: name, Source: source.Name, File: file, Spec: stack.Spec}
+	d.dependsOn = d.resolved()
+	return d, name, err
 }
 
 var nameLine = regexp.MustCompile(`(?m)^\s*(?:metadata:\s*\{\s*)?name:\s*["']?([a-z0-9-]+)`)
@@ -202,15 +227,20 @@ func toldName(data []byte) string {
 		} `yaml:"metadata"`
 	}
 	if err := yaml.Unmarshal(data, &loose); err == nil || loose.Metadata.Name != "" {
-		if len(validation.IsDNS1123Label(loose.Metadata.Name)) > 0 {
-			return ""
-		}
-		return loose.Metadata.Name
+		return asLabel(loose.Metadata.Name)
 	}
 	if m := nameLine.FindSubmatch(data); m != nil {
-		return string(m[1])
+		return asLabel(string(m[1]))
 	}
 	return ""
+}
+
+// asLabel is the name if it can be a stack's, and "" if not.
+func asLabel(name string) string {
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		return ""
+	}
+	return name
 }
 
 func (s Stack) validate(source string) error {
@@ -243,6 +273,9 @@ func (s StackSpec) validate() error {
 	if !slices.Contains([]DriftMode{"", DriftCorrect, DriftDetect, DriftOff}, s.Drift.Mode) {
 		return fmt.Errorf("drift.mode: %q: want correct, detect or off", s.Drift.Mode)
 	}
+	if len(s.DependsOn) > dependsOnOfStack {
+		return fmt.Errorf("dependsOn: %d stacks: at most %d", len(s.DependsOn), dependsOnOfStack)
+	}
 	for _, d := range s.DependsOn {
 		if strings.Count(d, "/") > 1 || d == "" {
 			return fmt.Errorf("dependsOn: %q: want STACK or SOURCE/STACK", d)
@@ -262,7 +295,9 @@ func (s StackSpec) prune() apply.PrunePolicy {
 }
 
 // dependencies are the names, as SOURCE.NAME, that must be Ready first.
-func (d Declared) dependencies() []string {
+func (d Declared) dependencies() []string { return d.dependsOn }
+
+func (d Declared) resolved() []string {
 	var out []string
 	for _, dep := range d.Spec.DependsOn {
 		source, name, other := strings.Cut(dep, "/")

@@ -39,6 +39,7 @@ type stackState struct {
 	failures   int
 	retryAt    time.Time
 	deadline   time.Time // of the rollout
+	recalled   bool      // known comes from the digest: the next resync asks the server
 	partials   int       // trips in a row that got only as far as the foundation
 	drifts     int       // corrections in a row, for backing off
 	pausing    bool      // the next correction has its timer

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	goio "io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/plumbline-dev/plumbline/reconciler"
 )
@@ -71,11 +74,41 @@ func applyOnce(ctx context.Context, io streams, repo repository, cluster reconci
 	if err := loop.Cluster.Install(ctx); err != nil {
 		return err
 	}
+	if err := notBeside(ctx, loop.Cluster, cluster, source.Name); err != nil {
+		return err
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- loop.Run(ctx) }()
 	err = untilSettled(ctx, io, loop, said, ended)
 	cancel()
 	return err
+}
+
+// notBeside refuses to apply what a daemon keeps: it would put its own commit back.
+func notBeside(ctx context.Context, store *reconciler.Cluster, cluster reconciler.ClusterConfig, source string) error {
+	sources, _, err := store.Views(ctx)
+	if err != nil || !slices.ContainsFunc(sources, func(s reconciler.SourceView) bool { return s.Name == source && !strings.HasPrefix(s.URL, "file:///") }) {
+		return err
+	}
+	config, err := restConfig(cluster)
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	leases, err := client.CoordinationV1().Leases("").List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=plumbline"})
+	if err != nil {
+		return fmt.Errorf("look for a daemon: %w", err)
+	}
+	for _, lease := range leases.Items {
+		holder, renewed := lease.Spec.HolderIdentity, lease.Spec.RenewTime
+		if holder != nil && *holder != "" && renewed != nil && time.Since(renewed.Time) < leaseDuration {
+			return fmt.Errorf("the daemon %s follows the source %s, and would put its commit back: push instead, or give another --source", *holder, source)
+		}
+	}
+	return nil
 }
 
 // untilSettled tells what happens to each stack, until nothing more will.

@@ -30,6 +30,7 @@ type streams struct {
 var errDiffers = errors.New("there are differences")
 
 func execute(ctx context.Context, args []string, io streams) int {
+	io.out, io.err = printable{io.out}, printable{io.err}
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // libraries return their errors too
 	root := &cobra.Command{
 		Use:           "plumbline",

@@ -199,7 +199,8 @@ func serve(ctx context.Context, address string, ready *atomic.Bool) (stop func()
 	if err != nil {
 		return nil, fmt.Errorf("listen (set listen to another address, or to off): %w", err)
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
+	server := &http.Server{Handler: mux, MaxHeaderBytes: 16 << 10, ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second}
 	go func() { _ = server.Serve(listener) }() // ends with Close
 	return func() { _ = server.Close() }, nil
 }

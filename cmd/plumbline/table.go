@@ -77,6 +77,9 @@ func printTable(w io.Writer, rows func(io.Writer)) error {
 
 // columns is the width of a terminal; of anything else, there is no end.
 func columns(w io.Writer) int {
+	if p, ok := w.(printable); ok {
+		w = p.to
+	}
 	if f, ok := w.(*os.File); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
 			return width

@@ -22,6 +22,8 @@ type ObjectError struct {
 	Hint     string // what to do, where we know it
 	Terminal bool   // the same input will fail again
 	Err      error
+
+	secrets []string // never to be printed
 }
 
 // Error is one line: file, object, reason, hint.
@@ -30,7 +32,7 @@ func (e *ObjectError) Error() string {
 	if e.Origin != "" {
 		fmt.Fprintf(&b, "%s: ", e.Origin)
 	}
-	fmt.Fprintf(&b, "%s: %s", e.ID, reason(e.Err))
+	fmt.Fprintf(&b, "%s: %s", e.ID, withoutSecrets(reason(e.Err), e.secrets))
 	if e.Hint != "" {
 		fmt.Fprintf(&b, " (%s)", e.Hint)
 	}
@@ -97,7 +99,7 @@ func UnknownKind(err error) bool {
 
 // classify makes an ObjectError of what the server said about one object.
 func classify(p prepared, err error) *ObjectError {
-	e := &ObjectError{ID: p.ID, Origin: p.Origin, Err: err}
+	e := &ObjectError{ID: p.ID, Origin: p.Origin, Err: err, secrets: secretsOf(p)}
 	switch {
 	case errors.Is(err, ErrClaimed):
 		e.Terminal = true
@@ -106,6 +108,8 @@ func classify(p prepared, err error) *ObjectError {
 		e.Hint = fmt.Sprintf("the field can't be changed in place: undo the change, or annotate the object %s: \"true\" to have it deleted and created again", ReplaceAnnotation)
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		e.Hint = "the namespace is being deleted; the object is applied when that has ended: kubectl describe namespace " + p.Namespace
+	case isSecret(p.ID) && strings.Contains(err.Error(), "illegal base64"):
+		e.Terminal, e.Hint = true, "data holds base64; stringData is for plain text"
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
 		e.Hint = "free some of the namespace's ResourceQuota, or raise it"
 	case apierrors.IsForbidden(err):

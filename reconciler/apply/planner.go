@@ -87,6 +87,10 @@ func (e *Engine) Plan(ctx context.Context, req Request) (Plan, error) {
 func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Errors) {
 	for _, o := range req.Objects {
 		gvk := o.GroupVersionKind()
+		if err := forbidden(o); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		resource, err := e.mapper.Resource(gvk.GroupKind(), gvk.Version)
 		if served := brings(req.Objects, gvk.GroupKind()); isUnknownKind(err) && slices.Contains(served, gvk.Version) {
 			late = append(late, Change{ID: IDOf(o.Unstructured), Action: ActionDefer, Origin: o.Origin,
@@ -108,6 +112,20 @@ func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Err
 		wanted = append(wanted, p)
 	}
 	return wanted, late, errs
+}
+
+// forbidden refuses what only the daemon itself writes: a stack that could would
+// speak for other sources.
+func forbidden(o Object) *ObjectError {
+	group := o.GroupVersionKind().Group
+	if isCRD(o.GroupVersionKind().GroupKind()) {
+		group = definedBy(o).Group
+	}
+	if group != Stacks.Group {
+		return nil
+	}
+	return &ObjectError{ID: IDOf(o.Unstructured), Origin: o.Origin, Terminal: true,
+		Err: fmt.Errorf("objects of the group %s are written by Plumbline alone: take it out of the repository", Stacks.Group)}
 }
 
 // brings lists the versions in which a CRD among the objects serves this kind.
@@ -294,8 +312,8 @@ func (e *Engine) planObject(ctx context.Context, req Request, p prepared) (Chang
 // where nobody does yet, the first by name gets it.
 func claimed(req Request, live LiveObject, p prepared) error {
 	if live.Stack != "" && live.Stack != req.Stack && req.Foreign != nil && req.Foreign(live.Stack) {
-		return fmt.Errorf("%w: %s, which this Plumbline doesn't reconcile, has it; delete that Stack, or take the label %s off the object",
-			ErrClaimed, live.Stack, StackLabel)
+		return fmt.Errorf("%w: %s has it, and what that wants is not known here: it is another daemon's, or could not be read; "+
+			"to take the object over all the same, delete that Stack, or take the label %s off the object", ErrClaimed, live.Stack, StackLabel)
 	}
 	other := req.elsewhere(p.ID)
 	if other == "" || live.Stack == req.Stack || (live.Stack == "" && req.Stack < other) {

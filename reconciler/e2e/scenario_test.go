@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/plumbline-dev/plumbline/lab"
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
 )
 
 // A scenario has a namespace, sources, and daemons of its own, on a plane that
@@ -116,8 +118,12 @@ func (s *scenario) expand(text string) string {
 	for _, name := range s.names {
 		pairs = append(pairs, "$"+name, s.source(name))
 	}
-	return strings.NewReplacer(pairs...).Replace(text)
+	text = strings.NewReplacer(pairs...).Replace(text)
+	return setOf.ReplaceAllStringFunc(text, func(m string) string { return apply.SetID(setOf.FindStringSubmatch(m)[1]) })
 }
+
+// setOf stands for the ApplySet of a stack: set-of(STACK).
+var setOf = regexp.MustCompile(`set-of\(([^)]+)\)`)
 
 // repo makes an empty repository, and a source of it; more is YAML for the source.
 func (s *scenario) repo(name, more string) error {

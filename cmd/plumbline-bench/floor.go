@@ -85,12 +85,17 @@ func (b *bench) floor(ctx context.Context, from, to int, tag string) (f floor, e
 	if err != nil {
 		return f, err
 	}
+	synced, observed := b.rollouts(ctx, to-from, imageOf(tag))
+	select {
+	case <-synced:
+	case err := <-observed:
+		return f, fmt.Errorf("watch the floor's rollouts: %w", err)
+	}
 	before, err := b.bothCPU()
 	if err != nil {
 		return f, err
 	}
 	start := time.Now()
-	observed := b.rollouts(ctx, to-from, imageOf(tag))
 	if f.took, err = applyBare(ctx, b.client, all); err != nil {
 		return f, err
 	}
@@ -135,25 +140,27 @@ func (b *bench) clearFloor(ctx context.Context) error {
 }
 
 // rollouts tells when so many Deployments of the floor were observed with an image:
-// the least that anybody has to wait for who calls them ready.
-func (b *bench) rollouts(ctx context.Context, n int, image string) <-chan error {
+// the least that anybody has to wait for who calls them ready. synced is closed
+// when it knows what was there before.
+func (b *bench) rollouts(ctx context.Context, n int, image string) (synced <-chan struct{}, done <-chan error) {
 	client := b.client.Resource(resources["Deployment"]).Namespace(floorNamespace)
 	deployments := &cache.ListWatch{
 		ListWithContextFunc:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) },
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return client.Watch(ctx, o) },
 	}
 	seen := map[string]bool{}
-	done := make(chan error, 1)
+	known, ended := make(chan struct{}), make(chan error, 1)
+	listed := func(cache.Store) (bool, error) { close(known); return false, nil }
 	go func() {
-		_, err := watchtools.UntilWithSync(ctx, deployments, &unstructured.Unstructured{}, nil, func(e watch.Event) (bool, error) {
+		_, err := watchtools.UntilWithSync(ctx, deployments, &unstructured.Unstructured{}, listed, func(e watch.Event) (bool, error) {
 			if u, ok := e.Object.(*unstructured.Unstructured); ok && imageIn(u) == image && observed(u) {
 				seen[u.GetName()] = true
 			}
 			return len(seen) == n, nil
 		})
-		done <- err
+		ended <- err
 	}()
-	return done
+	return known, ended
 }
 
 func observed(deployment *unstructured.Unstructured) bool {

@@ -166,7 +166,7 @@ func (s stack) container() corev1.Container { return s.workloads[0].pod.Spec.Con
 
 func names(all map[string]stack) []string { return slices.Sorted(maps.Keys(all)) }
 
-// go:embed leaves out names that start with "." or "_" without a word.
+// The embed directive leaves out names that start with "." or "_" without a word.
 func TestEveryFileIsEmbedded(t *testing.T) {
 	list := func(fsys fs.FS) (files []string) {
 		for _, layer := range []string{"alerting", "ingestion", "storage"} {

@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -65,7 +64,7 @@ func inheritedFields(live *unstructured.Unstructured) ([]metav1.ManagedFieldsEnt
 			continue
 		}
 		var set fieldpath.Set
-		if err := set.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)); err != nil {
+		if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err != nil {
 			return nil, fmt.Errorf("read the fields of %s: %w", entry.Manager, err)
 		}
 		union, version = union.Union(&set), entry.APIVersion
@@ -79,5 +78,5 @@ func inheritedFields(live *unstructured.Unstructured) ([]metav1.ManagedFieldsEnt
 	}
 	now := metav1.Now()
 	return append(rest, metav1.ManagedFieldsEntry{Manager: Manager, Operation: metav1.ManagedFieldsOperationApply,
-		APIVersion: version, Time: &now, FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: raw}}), nil
+		APIVersion: version, Time: &now, FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(string(raw))}), nil
 }

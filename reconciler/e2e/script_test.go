@@ -256,7 +256,7 @@ var words = map[string]word{
 		if errors.As(err, &exit) && exit.ExitCode() == want || err == nil && want == 0 {
 			return nil
 		}
-		return fmt.Errorf("want exit code %d: %v", want, err)
+		return fmt.Errorf("want exit code %d: %w", want, err)
 	}},
 	"log-lacks": {"log-lacks TEXT: in all that the daemon ever said", 1, false, func(_ context.Context, s script, args []string) error {
 		if strings.Contains(s.log.String(), args[0]) {

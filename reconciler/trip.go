@@ -1,0 +1,57 @@
+package reconciler
+
+import (
+	"fmt"
+
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/render"
+)
+
+// trip puts together what one way down the road needs.
+func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
+	source := l.sources[s.declared.Source]
+	trip := Trip{Stack: name, Trigger: why, Revision: s.revision, Removed: s.removed, Rendered: s.rendered,
+		Apply: apply.Request{
+			Spec: s.declared.mirror(source.config.URL), Parent: s.parent, Known: s.known, Digest: storedDigest(s.parent),
+			Prune: s.declared.Spec.prune(), Confirmed: annotation(s.parent, ConfirmAnnotation), Hold: l.hold(source, s),
+			Elsewhere: func(id apply.ID) string { return l.elsewhere(name, id) },
+			Foreign:   l.foreign,
+		}}
+	if why == TriggerHand || (why == TriggerInterval && s.recalled) { // the server is asked
+		s.recalled = false
+		trip.Apply.Known, trip.Apply.Digest = nil, ""
+	}
+	if !s.removed {
+		trip.Render = l.renderRequest(s.declared, source)
+	}
+	trip.handled = s.handled
+	trip.generation, s.hold = s.generation, trip.Apply.Hold
+	return trip
+}
+
+// hold is a reason not to delete anything: what could not be read may hold what
+// seems to be gone.
+func (l *Loop) hold(source *sourceState, s *stackState) string {
+	if s.unsure != "" {
+		return s.unsure
+	}
+	for _, name := range sorted(l.sources) {
+		other := l.sources[name]
+		switch {
+		case other.broken > 0:
+			return fmt.Sprintf("%d other stacks of source %s can't be read or rendered: objects may have moved there", other.broken, name)
+		case other == source:
+		case other.failing:
+			return fmt.Sprintf("source %s can't be fetched: objects may have moved there", name)
+		case !other.looked.After(s.pushed):
+			return fmt.Sprintf("source %s is looked at first: objects may have moved there", name)
+		}
+	}
+	return ""
+}
+
+func (l *Loop) renderRequest(d Declared, source *sourceState) render.Request {
+	request := d.Render(source.snapshot.FS)
+	request.Scope = l.Scope
+	return request
+}

@@ -109,37 +109,33 @@ func (c *commit) subject() string {
 	return printable(first, 200)
 }
 
-// splitSignature separates a commit from its signature: the payload is the commit without its gpgsig headers. A commit
-// with two signatures is refused, because readers do not agree which one counts.
+// splitSignature separates a commit from its signature: the payload is the commit without its gpgsig header. What the
+// signature does not cover anybody can change, and so give an old signed commit a new id: there may be one signature,
+// where git puts it, and no other header that readers leave out of the payload.
 func splitSignature(raw []byte) (payload, signature string, err error) {
 	head, message, ok := strings.Cut(string(raw), "\n\n")
 	if !ok {
 		return "", "", errors.New("malformed commit")
 	}
 	var kept, sig []string
-	dropping, taking := false, false
+	taking := false
 	for line := range strings.SplitSeq(head, "\n") {
-		if rest, more := strings.CutPrefix(line, " "); more {
-			if taking {
-				sig = append(sig, rest)
-			}
-			if dropping {
-				continue
-			}
-		} else {
-			value, isSig := strings.CutPrefix(line, "gpgsig ")
-			taking, dropping = isSig, isSig || strings.HasPrefix(line, "gpgsig-sha256 ")
-			if isSig {
-				if sig != nil {
-					return "", "", errors.New("it carries more than one signature")
-				}
-				sig = append(sig, value)
-			}
-			if dropping {
-				continue
-			}
+		rest, more := strings.CutPrefix(line, " ")
+		value, isSig := strings.CutPrefix(line, "gpgsig ")
+		switch {
+		case more && taking:
+			sig = append(sig, rest)
+		case isSig && sig != nil:
+			return "", "", errors.New("it carries more than one signature")
+		case isSig:
+			sig, taking = []string{value}, true
+		case strings.HasPrefix(line, "gpgsig"): // gpgsig-sha256, and what may come
+			return "", "", fmt.Errorf("it carries the header %q, which its signature does not cover", printable(line, 20))
+		case sig != nil:
+			return "", "", errors.New("it carries a header behind its signature, where git writes none")
+		default:
+			kept = append(kept, line)
 		}
-		kept = append(kept, line)
 	}
 	if sig == nil {
 		return string(raw), "", nil

@@ -18,7 +18,7 @@ var (
 	ErrRefNotFound = errors.New("ref not found")                               // no such branch or tag, no tag in the range
 	ErrEmpty       = errors.New("repository is empty")                         // no commit yet
 	ErrUnverified  = errors.New("commit is not signed by a known key")         // Source.Verify
-	ErrRollback    = errors.New("ref was rolled back")                         // to an ancestor of the accepted commit
+	ErrRollback    = errors.New("ref was rolled back")                         // to an ancestor of the accepted commit; with Verify: to anything but a descendant
 	ErrTooLarge    = errors.New("too large")                                   // a budget was exceeded
 	ErrProtocol    = errors.New("not understood")                              // the answer is not Git's
 	ErrUnavailable = errors.New("unavailable")                                 // network, 429, 5xx: later it may work

@@ -1,8 +1,14 @@
 package fetch
 
+import (
+	"context"
+	"net"
+)
+
 // For tests of what parses the outside.
 var (
 	ApplyDelta     = applyDelta
+	CheckArmor     = checkArmor
 	DecodeTree     = decodeTree
 	RedactURL      = redactURL
 	SplitSignature = splitSignature
@@ -19,4 +25,9 @@ func ParseAllowedSigners(data []byte) (principals []string, err error) {
 		principals = append(principals, s.principals)
 	}
 	return principals, nil
+}
+
+// DialRedirected connects as a request does that was redirected to another origin.
+func DialRedirected(ctx context.Context, address string) (net.Conn, error) {
+	return dialer()(context.WithValue(ctx, egressKey{}, egress{}), "tcp", address)
 }

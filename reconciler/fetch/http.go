@@ -42,7 +42,8 @@ func (m *Mirrors) openHTTP(s Source, ses *session) error {
 	if err != nil {
 		return err
 	}
-	g := &guard{next: &retryablehttp.RoundTripper{Client: m.retries(pool)}, limit: ses.limit}
+	g := &guard{next: &retryablehttp.RoundTripper{Client: m.retries(pool)}, limit: ses.limit,
+		origin: originOf(ses.remote.host, strconv.Itoa(ses.remote.port), ses.remote.scheme), egress: egress{loopback: ses.remote.loopback()}, proxy: pool.Proxy}
 	ses.status = func() httpStatus { return *g.last.Load() }
 	g.last.Store(&httpStatus{})
 	client := githttp.NewClient(&http.Client{Transport: g, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
@@ -68,6 +69,9 @@ func (m *Mirrors) retries(pool *http.Transport) *retryablehttp.Client {
 	}
 	c.RetryMax = max(c.RetryMax, 0)
 	c.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
+		if errors.As(err, new(errEgress)) {
+			return false, err
+		}
 		if err != nil || ctx.Err() != nil {
 			return retryablehttp.DefaultRetryPolicy(ctx, resp, err)
 		}
@@ -95,12 +99,25 @@ type guard struct {
 	next  http.RoundTripper
 	limit int64
 	last  atomic.Pointer[httpStatus]
+
+	origin string // host:port of the source
+	egress egress // of requests to others
+	proxy  func(*http.Request) (*url.URL, error)
 }
 
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	g.last.Store(&httpStatus{})
-	resp, err := g.next.RoundTrip(req)
+	to := req.URL
+	req, err := g.follow(req)
+	var resp *http.Response
+	if err == nil {
+		resp, err = g.next.RoundTrip(req)
+	}
 	if err != nil {
+		if why := refused(to, err); why != nil {
+			g.last.Store(&httpStatus{err: why})
+			return nil, why
+		}
 		return nil, err
 	}
 	st := httpStatus{code: resp.StatusCode, wait: retryAfter(resp), host: req.URL.Host}
@@ -203,7 +220,7 @@ func (m *Mirrors) pool(s Source) (*http.Transport, error) {
 			return nil, fmt.Errorf("%w: auth.caFile: %w", ErrInvalid, err)
 		}
 	}
-	key := poolKey{s.Name, sha256.Sum256(pem)}
+	key := poolKey{s.Name, s.URL, sha256.Sum256(pem)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if t, ok := m.pools[key]; ok {
@@ -228,6 +245,7 @@ func (m *Mirrors) pool(s Source) (*http.Transport, error) {
 
 type poolKey struct {
 	source string
+	url    string // or connections to an earlier one would be used for redirects of this one, unchecked
 	ca     [sha256.Size]byte
 }
 
@@ -235,9 +253,18 @@ func (m *Mirrors) newPool(s Source, pem []byte) (*http.Transport, error) {
 	var t *http.Transport
 	if m.Transport != nil {
 		t = m.Transport.Clone()
+		if t.DialTLSContext != nil {
+			t.DialTLSContext = checked(t.DialTLSContext)
+		}
 	} else {
 		t = http.DefaultTransport.(*http.Transport).Clone()
 		t.MaxIdleConnsPerHost, t.ResponseHeaderTimeout = 2, time.Minute
+		t.DialContext = nil
+	}
+	if t.DialContext == nil {
+		t.DialContext = dialer()
+	} else {
+		t.DialContext = checked(t.DialContext)
 	}
 	if t.TLSClientConfig == nil {
 		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}

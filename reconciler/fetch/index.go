@@ -41,10 +41,11 @@ type indexer struct {
 	bases   map[int64]struct{}
 	byID    map[plumbing.Hash]int64
 	cache   *baseCache
+	limit   int // objects
 }
 
 // indexPack reads a whole pack and returns its entries sorted by id, and its checksum.
-func indexPack(ctx context.Context, f *os.File) ([]entry, [trailer]byte, error) {
+func indexPack(ctx context.Context, f *os.File, limit int) ([]entry, [trailer]byte, error) {
 	var sum [trailer]byte
 	info, err := f.Stat()
 	if err != nil {
@@ -52,7 +53,7 @@ func indexPack(ctx context.Context, f *os.File) ([]entry, [trailer]byte, error) 
 	}
 	x := &indexer{
 		ctx: ctx, pack: &pack{data: f, size: info.Size()}, sum: sha1.New(), crc: crc32.NewIEEE(), //nolint:gosec // as above
-		bases: map[int64]struct{}{}, byID: map[plumbing.Hash]int64{}, cache: newBaseCache(16 << 20),
+		bases: map[int64]struct{}{}, byID: map[plumbing.Hash]int64{}, cache: newBaseCache(16 << 20), limit: limit,
 		in: bufio.NewReaderSize(io.NewSectionReader(f, 0, info.Size()), 64<<10),
 	}
 	if err := x.scan(); err != nil {
@@ -98,6 +99,9 @@ func (x *indexer) scan() error {
 	count := binary.BigEndian.Uint32(head[8:])
 	if int64(count) > x.pack.size/8 { // an entry has at least that: header and empty zlib stream
 		return fmt.Errorf("%w: pack of %s claims %d objects", ErrProtocol, formatBytes(x.pack.size), count)
+	}
+	if int64(count) > int64(x.limit) { // a few bytes in the pack are many times that in memory
+		return withHint(fmt.Errorf("%w: the pack holds %d objects, limit %d", ErrTooLarge, count, x.limit), "move what is applied to a repository with less history")
 	}
 	x.entries, x.headers = make([]entry, 0, count), make([]header, 0, count)
 	for range count {

@@ -107,11 +107,11 @@ func leadsTo(from storer.EncodedObjectStorer, id plumbing.Hash) (l links, err er
 	}
 	switch o.Type() {
 	case plumbing.TreeObject:
-		t, err := decodeTree(data)
+		nodes, err := parseTree(data) // any name: only that of the tip are used, and checked
 		if err != nil {
 			return l, err
 		}
-		for _, n := range t.nodes {
+		for _, n := range nodes {
 			switch n.kind {
 			case kindDir:
 				l.walk = append(l.walk, n.id)

@@ -104,7 +104,7 @@ func (m *mirror) run(ctx context.Context, s Source) (Snapshot, error) {
 	if st != nil && m.at(s, want) {
 		return m.lastAccepted(s)
 	}
-	c, err := m.bring(ctx, ses, st, want)
+	c, err := m.bring(ctx, s, ses, st, want)
 	if err != nil {
 		return Snapshot{}, fail(s, "fetch "+want.name+" from "+where, err)
 	}
@@ -114,9 +114,9 @@ func (m *mirror) run(ctx context.Context, s Source) (Snapshot, error) {
 }
 
 // bring makes sure that the mirror has the tip, complete, and returns the commit it leads to.
-func (m *mirror) bring(ctx context.Context, ses *session, st *store, want tip) (*commit, error) {
+func (m *mirror) bring(ctx context.Context, s Source, ses *session, st *store, want tip) (*commit, error) {
 	if st == nil || m.rebuild {
-		return m.create(ctx, ses, want)
+		return m.create(ctx, s, ses, st, want)
 	}
 	if !st.has(want.id) {
 		m.mu.Lock()
@@ -148,14 +148,14 @@ func (m *mirror) inspect(ctx context.Context, st *store, want tip) (*commit, err
 }
 
 // create clones into a temporary directory and gives it its name when it is complete. A damaged mirror stays in place
-// until then, and the record of what was accepted moves over.
-func (m *mirror) create(ctx context.Context, ses *session, want tip) (*commit, error) {
+// until then, and the record of what was accepted moves over. old is that mirror, or nil if it cannot be opened.
+func (m *mirror) create(ctx context.Context, s Source, ses *session, old *store, want tip) (*commit, error) {
 	tmp, err := m.owner.prepare()
 	if err != nil {
 		return nil, err
 	}
 	defer m.owner.discard(tmp)
-	st, err := openStore(tmp, m.owner.treeBytes(), false)
+	st, err := openStore(tmp, m.owner.limits(), false)
 	if err != nil {
 		return nil, err
 	}
@@ -170,11 +170,14 @@ func (m *mirror) create(ctx context.Context, ses *session, want tip) (*commit, e
 	if err != nil {
 		return nil, err
 	}
-	was, _ := readAccepted(m.dir)
-	if !st.has(plumbing.NewHash(was.Commit)) {
-		was = accepted{}
-	} else if err := was.write(tmp); err != nil {
+	was, err := m.inherit(ctx, s, old, st, want, c)
+	if err != nil {
 		return nil, err
+	}
+	if was.Commit != "" {
+		if err := was.write(tmp); err != nil {
+			return nil, err
+		}
 	}
 	return c, m.publish(tmp, was)
 }
@@ -196,7 +199,7 @@ func (m *mirror) publish(tmp string, was accepted) error {
 	if err := os.Rename(tmp, m.dir); err != nil {
 		return err
 	}
-	st, err := openStore(m.dir, m.owner.treeBytes(), false)
+	st, err := openStore(m.dir, m.owner.limits(), false)
 	if err != nil {
 		return err
 	}
@@ -227,19 +230,6 @@ func (m *mirror) accept(ctx context.Context, s Source, want tip, c *commit) (Sna
 	defer m.mu.Unlock()
 	m.accepted = now
 	return m.snapshot(s, c, signer), nil
-}
-
-func checkRewrite(ctx context.Context, s Source, st *store, was accepted, c *commit) error {
-	if was.Follows != s.Ref.String() || s.AllowRewrite || was.Commit == c.Hash.String() {
-		return nil
-	}
-	old := plumbing.NewHash(was.Commit)
-	rel, err := st.relate(ctx, old, c.Hash)
-	if err != nil || rel != relationBack {
-		return err
-	}
-	return withHint(fmt.Errorf("%w: %s (%s) is an ancestor of %s, which was accepted before", ErrRollback, c.Hash, c.subject(), old),
-		"revert with a new commit, or set allowRewrite on the source if going back is intended")
 }
 
 // snapshot builds what is handed out; m.mu is held.
@@ -294,7 +284,7 @@ func (m *mirror) open() (*store, error) {
 		return m.store, nil
 	}
 	m.store, m.current = nil, nil
-	st, err := openStore(m.dir, m.owner.treeBytes(), true)
+	st, err := openStore(m.dir, m.owner.limits(), true)
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +314,9 @@ func (st *store) complete(was accepted) error {
 	return nil
 }
 
-func (m *Mirrors) treeBytes() int64 { return orDefault(m.TreeBytes, 4<<20) }
+func (m *Mirrors) limits() limits {
+	return limits{treeBytes: orDefault(m.TreeBytes, 4<<20), objects: orDefault(m.MaxObjects, 1_000_000)}
+}
 
 func readAccepted(dir string) (a accepted, err error) {
 	if _, err := os.Stat(filepath.Join(dir, "HEAD")); err != nil {

@@ -24,6 +24,7 @@ type Mirrors struct {
 
 	MaxFileBytes int64 // of a file that is read from a snapshot; 0: 10 MiB
 	TreeBytes    int64 // decoded trees kept in memory per source; 0: 4 MiB
+	MaxObjects   int   // of one pack: what is noted about each is in memory at once, some 150 bytes; 0: 1,000,000
 	MaxPacks     int   // per mirror, before they are merged; 0: 24
 
 	Retries      int           // of an HTTP request, on connection errors, 429 and 5xx; 0: 3, negative: none

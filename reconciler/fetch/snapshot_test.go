@@ -228,6 +228,16 @@ func TestHostileTrees(t *testing.T) {
 		".git":      {func(b string, _ func(string) string) string { return entry("100644", ".GIT", b) }, fetch.ErrProtocol},
 		"same name": {func(b string, _ func(string) string) string { return entry("100644", "a", b) + entry("100755", "a", b) }, fetch.ErrProtocol},
 		"device":    {func(b string, _ func(string) string) string { return entry("60644", "a", b) }, fetch.ErrProtocol},
+		"escape":    {func(b string, _ func(string) string) string { return entry("100644", "a\x1b[2J", b) }, fetch.ErrProtocol},
+		"escape in a directory": {func(b string, put func(string) string) string {
+			return entry("40000", "a\r\n", put(entry("100644", "f", b)))
+		}, fetch.ErrProtocol},
+		"8 bit escape": {func(b string, _ func(string) string) string { return entry("100644", "a\u009b2J", b) }, fetch.ErrProtocol},
+		"not UTF-8":    {func(b string, _ func(string) string) string { return entry("100644", "a\x9b2J", b) }, fetch.ErrProtocol},
+		"long name":    {func(b string, _ func(string) string) string { return entry("100644", strings.Repeat("a", 256), b) }, fetch.ErrProtocol},
+		"unusual, but fine": {func(b string, _ func(string) string) string {
+			return entry("100644", "a", b) + entry("100644", "b \\\"ü✓", b) + entry("100644", strings.Repeat("c", 255), b)
+		}, nil},
 		"cut short": {func(b string, _ func(string) string) string { return entry("100644", "a", b)[:20] }, fetch.ErrUnavailable},
 		"bomb of 10^10": {func(b string, put func(string) string) string {
 			tree := put(entry("100644", "f", b))
@@ -269,6 +279,17 @@ func TestHostileTrees(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Names in history are not used by anybody.
+func TestOldNamesDoNotMatter(t *testing.T) {
+	r := newRepo(t)
+	r.commit("first", "a", "1", "caf\xe9", "1")
+	r.git("rm", "-q", "--", "caf\xe9")
+	r.commit("second")
+	for _, src := range []fetch.Source{r.fileSource(), r.source(r.serve(nil))} {
+		mustFetch(t, newMirrors(t), src)
 	}
 }
 

@@ -21,7 +21,8 @@ type Source struct {
 	Ref    Ref
 	Auth   Auth
 	Verify Verify
-	// AllowRewrite accepts a ref that was moved back to an ancestor of the accepted commit.
+	// AllowRewrite accepts a ref that was moved back to an ancestor of the accepted commit; with Verify, also one
+	// whose history diverged from it.
 	AllowRewrite bool
 	// MaxBytes bounds what one fetch may transfer. 0: 1 GiB.
 	MaxBytes int64

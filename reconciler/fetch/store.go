@@ -25,16 +25,23 @@ type store struct {
 	dir     string // of the packs
 	packs   atomic.Pointer[[]*pack]
 	trees   *treeCache
+	objects int         // that one pack may hold
 	suspect atomic.Bool // an object could not be read: check the packs before trusting them again
 }
 
 // errNoObject says that an object is in no pack.
 var errNoObject = errors.New("object is missing")
 
+// limits of a store; those of Mirrors, with defaults.
+type limits struct {
+	treeBytes int64
+	objects   int
+}
+
 // openStore opens the packs below dir/objects/pack and removes what a killed process left there.
 // check has each pack compared with its checksum, which costs reading it once.
-func openStore(dir string, treeRoom int64, check bool) (*store, error) {
-	st := &store{dir: filepath.Join(dir, "objects", "pack"), trees: newTreeCache(treeRoom)}
+func openStore(dir string, l limits, check bool) (*store, error) {
+	st := &store{dir: filepath.Join(dir, "objects", "pack"), trees: newTreeCache(l.treeBytes), objects: l.objects}
 	names, err := os.ReadDir(st.dir)
 	if err != nil {
 		return nil, err
@@ -168,7 +175,7 @@ func (st *store) add(ctx context.Context, r io.Reader, limit int64) error {
 	if n > limit {
 		return withHint(fmt.Errorf("%w: the pack exceeds %s", ErrTooLarge, formatBytes(limit)), "raise maxBytes if the repository is meant to be that large")
 	}
-	entries, sum, err := indexPack(ctx, f)
+	entries, sum, err := indexPack(ctx, f, st.objects)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
@@ -57,10 +59,32 @@ func (t *tree) lookup(name string) (node, bool) {
 	return t.nodes[i], true
 }
 
-// decodeTree refuses what could not be named by a valid path, or could be named twice.
+// decodeTree refuses what could not be named by a valid path, could be named twice, or does harm where it is printed.
 func decodeTree(data []byte) (*tree, error) {
+	t := &tree{size: int64(len(data))}
+	var err error
+	if t.nodes, err = parseTree(data); err != nil {
+		return nil, err
+	}
+	for _, n := range t.nodes {
+		if err := checkName(n.name); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(t.nodes, func(a, b node) int { return strings.Compare(a.name, b.name) })
+	for i := 1; i < len(t.nodes); i++ {
+		if t.nodes[i].name == t.nodes[i-1].name {
+			return nil, fmt.Errorf("tree holds two entries named %q", t.nodes[i].name)
+		}
+	}
+	t.size += int64(len(t.nodes)) * 40
+	return t, nil
+}
+
+// parseTree takes names as they are.
+func parseTree(data []byte) ([]node, error) {
 	raw := string(data) // the names share it
-	t := &tree{nodes: make([]node, 0, len(raw)/32), size: int64(len(raw))}
+	nodes := make([]node, 0, len(raw)/32)
 	for len(raw) > 0 {
 		mode, rest, ok := strings.Cut(raw, " ")
 		name, rest, ok2 := strings.Cut(rest, "\x00")
@@ -71,23 +95,30 @@ func decodeTree(data []byte) (*tree, error) {
 		if err != nil {
 			return nil, err
 		}
-		if name == "" || name == "." || name == ".." || strings.Contains(name, "/") || strings.EqualFold(name, ".git") {
-			return nil, fmt.Errorf("tree holds an entry named %q", name)
-		}
 		n := node{name: name, kind: k}
 		copy(n.id[:], rest)
-		t.nodes = append(t.nodes, n)
+		nodes = append(nodes, n)
 		raw = rest[hashSize:]
 	}
-	slices.SortFunc(t.nodes, func(a, b node) int { return strings.Compare(a.name, b.name) })
-	for i := 1; i < len(t.nodes); i++ {
-		if t.nodes[i].name == t.nodes[i-1].name {
-			return nil, fmt.Errorf("tree holds two entries named %q", t.nodes[i].name)
-		}
+	return slices.Clip(nodes), nil
+}
+
+const maxName = 255 // bytes, as in file systems
+
+// checkName keeps control characters out of errors, logs and terminals, which all show paths. What is not UTF-8 is no
+// valid path for io/fs, and holds control characters for terminals of 8 bits.
+func checkName(name string) error {
+	switch {
+	case name == "" || name == "." || name == ".." || strings.Contains(name, "/") || strings.EqualFold(name, ".git"):
+		return fmt.Errorf("tree holds an entry named %q", name)
+	case len(name) > maxName:
+		return fmt.Errorf("tree holds an entry with a name of %d bytes, limit %d: %q", len(name), maxName, printable(name, 50))
+	case !utf8.ValidString(name):
+		return fmt.Errorf("tree holds an entry named %q, which is not UTF-8; rename it", name)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Errorf("tree holds an entry named %q, with control characters; rename it", name)
 	}
-	t.nodes = slices.Clip(t.nodes)
-	t.size += int64(len(t.nodes)) * 40
-	return t, nil
+	return nil
 }
 
 func parseKind(mode string) (kind, error) {

@@ -63,21 +63,27 @@ func (v Verify) load() (t trusted, err error) {
 }
 
 func (t trusted) verify(payload, signature string, when time.Time) (string, error) {
+	known := strings.HasPrefix(signature, sshArmor+"\n") || strings.HasPrefix(signature, gpgArmor+"\n")
+	if known {
+		if err := checkArmor(signature); err != nil {
+			return "", err
+		}
+	}
 	switch {
 	case signature == "":
 		return "", errors.New("it is not signed")
+	case !known:
+		return "", errors.New("its signature is neither of SSH nor of GPG")
 	case strings.HasPrefix(signature, sshArmor):
 		if t.ssh == nil {
 			return "", errors.New("it is signed with an SSH key, and verify.sshAllowedSignersFile is not set")
 		}
 		return t.ssh.verify(payload, signature, when)
-	case strings.HasPrefix(signature, gpgArmor):
-		if t.gpg == nil {
-			return "", errors.New("it is signed with a GPG key, and verify.gpgKeyringFile is not set")
-		}
-		return t.gpg.verify(payload, signature)
 	}
-	return "", errors.New("its signature is neither of SSH nor of GPG")
+	if t.gpg == nil {
+		return "", errors.New("it is signed with a GPG key, and verify.gpgKeyringFile is not set")
+	}
+	return t.gpg.verify(payload, signature)
 }
 
 // verifyTag also compares the name in the tag, which is signed, with the ref, which is not: or a remote could serve

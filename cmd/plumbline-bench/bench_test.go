@@ -31,7 +31,7 @@ func TestSelected(t *testing.T) {
 
 func TestNeeded(t *testing.T) {
 	b := bench{options: options{bench: regexp.MustCompile("OneStack")}, n: 40}
-	for benchmark, want := range map[string]bool{install: true, upgrade: true, oneStack: true, restart: false, noop: false} {
+	for benchmark, want := range map[string]bool{install: true, upgrade: true, oneStack: true, restart: false, recheck: false, noop: false} {
 		if b.needed(benchmark) != want {
 			t.Errorf("%s needed for OneStack: %v", benchmark, !want)
 		}

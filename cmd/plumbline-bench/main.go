@@ -39,7 +39,8 @@ Install      a commit that brings all stacks, until all are Ready
 Upgrade      a commit that changes the Deployment of every stack
 OneStack     a commit that changes the Deployment of one stack
 Restart      the daemon is stopped and started again
-Noop         every stack is gone through although nothing moved
+Recheck      the first resync after that: the server is asked once whether all is as it was left
+Noop         the next resync: every stack is gone through although nothing moved
 `
 
 type options struct {

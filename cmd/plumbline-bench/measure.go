@@ -61,7 +61,7 @@ func measure(ctx context.Context, o options, n int) (err error) {
 	for _, step := range []struct {
 		benchmark string
 		do        func(context.Context, bool) (result, error)
-	}{{install, b.install}, {upgrade, b.upgrade}, {oneStack, b.oneStack}, {restart, b.restart}, {noop, b.noop}} {
+	}{{install, b.install}, {upgrade, b.upgrade}, {oneStack, b.oneStack}, {restart, b.restart}, {recheck, b.resync}, {noop, b.resync}} {
 		if !b.needed(step.benchmark) {
 			return nil
 		}

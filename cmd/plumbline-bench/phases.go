@@ -211,8 +211,10 @@ func (b *bench) restart(ctx context.Context, _ bool) (r result, err error) {
 
 func isRun(r lab.Record) bool { return r.Text("msg") == "run" }
 
-// noop measures one resync of all stacks. ready-s is from the first to the last.
-func (b *bench) noop(ctx context.Context, _ bool) (result, error) {
+// resync measures one resync of all stacks. ready-s is from the first to the last.
+// The first after a restart asks the server about what the daemon had not seen for
+// itself; those after it have nothing to ask.
+func (b *bench) resync(ctx context.Context, _ bool) (result, error) {
 	return b.during(ctx, func() (time.Duration, error) {
 		b.read = len(b.daemon.Records())
 		first, err := b.each(ctx, b.n, func(r lab.Record) bool {

@@ -17,10 +17,11 @@ const (
 	upgrade  = "Upgrade"
 	oneStack = "OneStack"
 	restart  = "Restart"
+	recheck  = "Recheck"
 	noop     = "Noop"
 )
 
-var benchmarks = []string{install, upgrade, oneStack, restart, noop}
+var benchmarks = []string{install, upgrade, oneStack, restart, recheck, noop}
 
 func name(benchmark string, stacks int) string { return fmt.Sprintf("%s/stacks=%d", benchmark, stacks) }
 

@@ -50,7 +50,8 @@ type SourceConfig struct {
 	Auth AuthConfig `yaml:"auth,omitempty"`
 	// Verify refuses commits that are not signed by these keys.
 	Verify VerifyConfig `yaml:"verify,omitempty"`
-	// AllowRewrite accepts a branch that was set back to an older commit.
+	// AllowRewrite accepts a branch that was set back to an older commit and, where
+	// verify is set, one whose history was rewritten.
 	AllowRewrite bool `yaml:"allowRewrite,omitempty"`
 	// Defaults are merged under the spec of every stack of this source.
 	Defaults StackSpec `yaml:"defaults,omitempty"`

@@ -35,10 +35,16 @@ type check struct {
 	exclusive   bool                     // some openapi: field changes kustomize's globals
 
 	files, objects, steps int // with repeats
+	nodes                 int // with repeats
 	bytes                 int64
-	spread                int64 // bytes of patches times objects
-	largest, longest      int64 // file, scalar
-	references            int64 // $( in all files
+	nodesIn               map[string]int // of the files that resources name
+	specsIn               map[string]int // field specs of the files that configurations name
+	specs                 int            // all of them, with repeats: kustomize applies them to the whole output
+	patchKeys             int            // in the widest mapping or list of each patch that has one
+	pluginWork            map[string]int // what the plugins of a directory do to each object
+	spread                int64          // bytes of patches times objects
+	largest, longest      int64          // file, scalar
+	references            int64          // $( in all files
 	vars                  bool
 	doublings             int
 	sources               []string // field paths that replacements read
@@ -51,7 +57,8 @@ func newCheck(rec *recorder) *check {
 		rec: rec, budget: rec.budget,
 		factory: resmap.NewFactory(provider.NewDefaultDepProvider().GetResourceFactory()),
 		served:  map[string][]byte{}, rewritten: map[string][]byte{}, parsed: map[fileEntry]bool{},
-		documents: map[string][]document{}, uses: map[string]int{}, known: map[string]kustomization{},
+		documents: map[string][]document{}, uses: map[string]int{},
+		nodesIn: map[string]int{}, specsIn: map[string]int{}, pluginWork: map[string]int{}, known: map[string]kustomization{},
 	}
 }
 
@@ -68,7 +75,8 @@ func (c *check) run(file, entry string) error {
 	if kind != isDir {
 		return inputErrorf(file, 0, "spec.kustomize.path: %s: %s", entry, c.notDirectory(dir, kind))
 	}
-	if _, err := c.walk(dir, false, 0); err != nil {
+	objects, err := c.walk(dir, false, 0)
+	if err != nil {
 		return errors.Join(append(c.problems, err)...)
 	}
 	if len(c.problems) > 0 {
@@ -76,7 +84,7 @@ func (c *check) run(file, entry string) error {
 	}
 	k := c.known[dir]
 	c.entryFile = k.file
-	if err := c.bounded(); err != nil {
+	if err := errors.Join(c.referring(objects), c.bounded()); err != nil {
 		return err
 	}
 	c.keepOrigins = slices.Contains(k.BuildMetadata, types.OriginAnnotations)
@@ -179,6 +187,9 @@ func (c *check) load(dir string) (kustomization, error) {
 	if err != nil {
 		return kustomization{}, err
 	}
+	if err := c.addNodes(k.file, countNodes(k.root)); err != nil {
+		return kustomization{}, err
+	}
 	c.served[k.file] = data
 	c.known[dir] = k
 	return k, nil
@@ -203,16 +214,6 @@ func (c *check) note(err error) error {
 	c.problems = append(c.problems, err)
 	if len(c.problems) > 100 {
 		return inputErrorf("", 0, "too many problems: stopped looking")
-	}
-	return nil
-}
-
-// cost adds what the changes of a kustomization cost on the objects they look at.
-func (c *check) cost(k kustomization, objects int) error {
-	c.steps += k.changes() * max(1, objects)
-	c.spreading(k, objects)
-	if c.steps > c.budget.Steps {
-		return inputError(k.file, 0, overBudget("patches and other changes times the objects they look at", c.budget.Steps))
 	}
 	return nil
 }

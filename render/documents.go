@@ -32,23 +32,37 @@ func (d document) group() string {
 // explode or exit: bombs of aliases, depth, keys that occur twice or are empty, numbers that
 // JSON has no words for.
 func parseYAML(file string, data []byte, budget Budget) ([]*yaml.Node, error) {
+	roots, _, err := parseCounted(file, data, budget)
+	return roots, err
+}
+
+// parseCounted says too how many nodes the file has, aliases expanded.
+func parseCounted(file string, data []byte, budget Budget) ([]*yaml.Node, int, error) {
+	if err := boundNodes(file, data, budget); err != nil {
+		return nil, 0, err
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var roots []*yaml.Node
+	total := 0
 	for {
 		var doc yaml.Node
 		err := decoder.Decode(&doc)
 		if errors.Is(err, io.EOF) {
-			return roots, nil
+			return roots, total, nil
 		}
 		if err != nil {
-			return nil, syntaxError(file, err)
+			return nil, 0, syntaxError(file, err)
 		}
 		if len(doc.Content) != 1 {
 			continue
 		}
 		c := nodeCheck{file: file, budget: budget, sizes: map[*yaml.Node]int{}}
-		if _, err := c.size(doc.Content[0], 0); err != nil {
-			return nil, err
+		size, err := c.size(doc.Content[0], 0)
+		if err != nil {
+			return nil, 0, err
+		}
+		if total += size; total > budget.Nodes {
+			return nil, 0, inputError(file, doc.Content[0].Line, overBudget("YAML nodes in one file", budget.Nodes))
 		}
 		roots = append(roots, doc.Content[0])
 	}
@@ -129,6 +143,9 @@ func (c *nodeCheck) node(n *yaml.Node) error {
 }
 
 func (c *nodeCheck) keys(n *yaml.Node) error {
+	if len(n.Content)/2 > c.budget.Keys {
+		return inputError(c.file, n.Line, overBudget("keys in one mapping", c.budget.Keys))
+	}
 	seen := make(map[string]struct{}, len(n.Content)/2)
 	for i := 0; i < len(n.Content); i += 2 {
 		key := n.Content[i]

@@ -119,16 +119,20 @@ func (c *check) objectsFile(name string) (int, error) {
 	c.uses[name]++
 	docs, ok := c.documents[name]
 	if !ok {
-		roots, err := parseYAML(name, data, c.budget)
+		roots, nodes, err := parseCounted(name, data, c.budget)
 		if err != nil {
 			return 0, err
 		}
+		c.nodesIn[name] = nodes
 		var problems []error
 		if docs, problems = documentsOf(name, roots); len(problems) > 0 {
 			return 0, errors.Join(problems...)
 		}
 		c.documents[name] = docs
 		c.longest = max(c.longest, longestText(roots))
+	}
+	if err := c.addNodes(name, c.nodesIn[name]); err != nil {
+		return 0, err
 	}
 	if c.objects += len(docs); c.objects > c.budget.Objects {
 		return 0, inputError(name, 0, overBudget("objects, counting repeats", c.budget.Objects))
@@ -138,7 +142,8 @@ func (c *check) objectsFile(name string) (int, error) {
 
 // fields checks everything a kustomization names besides resources and components.
 func (c *check) fields(k kustomization) error {
-	var problems []error
+	c.pluginWork[k.dir] = 0
+	problems := []error{c.generators(k)}
 	for _, e := range k.fileEntries() {
 		problems = append(problems, c.fileEntry(k, e))
 	}
@@ -176,11 +181,14 @@ func (c *check) fileEntry(k kustomization, e fileEntry) error {
 	if len(data) == 0 {
 		return k.problem(e.field, e.path, errors.New("is empty"))
 	}
-	roots, err := parseYAML(name, data, c.budget)
+	roots, err := c.parse(name, data)
 	if err != nil {
 		return err
 	}
 	c.parsed[done] = true
+	if e.field == "configurations" {
+		c.specsIn[name] = countSpecs(roots)
+	}
 	switch e.is {
 	case usePatch:
 		return c.patches(name, 0, roots)
@@ -195,6 +203,9 @@ func (c *check) fileEntry(k kustomization, e fileEntry) error {
 // strategicMerge checks an entry of patchesStrategicMerge, which is a patch or the path of one.
 func (c *check) strategicMerge(k kustomization, entry string) (inline bool, err error) {
 	if !isRemote(entry) {
+		if err := c.inlineText(k, entry); err != nil {
+			return false, err
+		}
 		if _, err := c.factory.RF().SliceFromBytes([]byte(entry)); err == nil {
 			return true, c.patchText(k.file, k.line(entry), []byte(entry))
 		}
@@ -204,7 +215,7 @@ func (c *check) strategicMerge(k kustomization, entry string) (inline bool, err 
 
 // patchText checks a patch that is written inside another file.
 func (c *check) patchText(file string, line int, data []byte) error {
-	roots, err := parseYAML(file, data, c.budget)
+	roots, err := c.parse(file, data)
 	if err != nil {
 		return moveLine(err, line)
 	}
@@ -224,6 +235,9 @@ func moveLine(err error, by int) error {
 // patches checks what patches do. It is for the parsed form of both kinds.
 func (c *check) patches(file string, line int, roots []*yaml.Node) error {
 	for _, root := range roots {
+		if wide := widest(root); wide > fewKeys {
+			c.patchKeys += wide
+		}
 		if root.Kind != yaml.SequenceNode {
 			continue
 		}

@@ -21,7 +21,9 @@ var (
 	// What it says of each file, and of the settings it gives a transformer.
 	wrapper = regexp.MustCompile(`^(?:accumulating (?:resources|components)|merging resources)(?: from '[^']*')?: `)
 	// What it quotes of the sources of a generator: they may be secret.
-	payload  = regexp.MustCompile(`(?s)(env source files|literal sources|file sources):? \[.*$`)
+	payload = regexp.MustCompile(`(?s)(env source files|literal sources|file sources):? \[.*$`)
+	// The node that was not what a patch took it for, which may be a Secret's.
+	contents = regexp.MustCompile(`(?s):? node contents:.*$`)
 	settings = regexp.MustCompile("(?s) with config: `.*?`: ")
 )
 
@@ -31,6 +33,7 @@ func plain(err error) string {
 	text = wayUp.ReplaceAllString(text, "")
 	text = settings.ReplaceAllString(text, ": ")
 	text = payload.ReplaceAllString(text, "one of the $1 is not key=value, or has a key that is not allowed or occurs twice")
+	text = contents.ReplaceAllString(text, "")
 	for wrapper.MatchString(text) {
 		text = wrapper.ReplaceAllString(text, "")
 	}

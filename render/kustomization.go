@@ -103,7 +103,7 @@ func (k kustomization) keyLine(prefix string) int {
 // changes counts what looks at every object.
 func (k kustomization) changes() int {
 	n := len(k.Patches) + len(k.PatchesJson6902) + len(k.PatchesStrategicMerge) + len(k.Images) + len(k.Replicas) +
-		len(k.Labels) + len(k.Vars) + len(k.Transformers) + len(k.Validators)
+		len(k.Vars) + len(k.Transformers) + len(k.Validators)
 	for _, r := range k.Replacements {
 		n += 1 + len(r.Targets)
 	}

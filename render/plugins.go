@@ -49,6 +49,9 @@ func (c *check) plugins(k kustomization) error {
 // pluginEntry checks one entry of the kustomization in, whose plugins run for k.
 func (c *check) pluginEntry(k, in kustomization, field, entry string, depth int) error {
 	if !isRemote(entry) {
+		if err := c.inlineText(in, entry); err != nil {
+			return err
+		}
 		if configs, err := c.factory.NewResMapFromBytes([]byte(entry)); err == nil {
 			return c.inlinePlugin(k, entry, configs)
 		}
@@ -64,7 +67,7 @@ func (c *check) pluginEntry(k, in kustomization, field, entry string, depth int)
 	if err != nil {
 		return err
 	}
-	roots, err := parseYAML(name, data, c.budget)
+	roots, err := c.parse(name, data)
 	if err != nil {
 		return err
 	}
@@ -137,6 +140,10 @@ func (c *check) configs(k kustomization, file string, configs resmap.ResMap) err
 
 // config checks the files that a plugin's configuration names. They are relative to k.
 func (c *check) config(k kustomization, file, kind string, text []byte) error {
+	var work pluginWork
+	if err := yaml.Unmarshal(text, &work); err == nil { // else kustomize says what is wrong
+		c.pluginWork[k.dir] += work.perObject()
+	}
 	if !slices.Contains(pluginsWithFiles, kind) {
 		return nil
 	}

@@ -69,6 +69,9 @@ func TestWorkIsCounted(t *testing.T) {
 			"YAML nodes in all files, counting repeats"},
 		"name references": {top + "configurations: [c.yaml]\n-- kubernetes/app/c.yaml --\nnameReference:\n" +
 			lines(1000, "- kind: K%d\n  fieldSpecs: ["+strings.Repeat("{path: spec/a}, ", 20)+"]\n") + objects, "over budget: more than 500000 patches, labels, field specs"},
+		"name references of a base": {"-- kubernetes/app/kustomization.yaml --\nresources: [all.yaml, ../b]\n-- kubernetes/b/kustomization.yaml --\nresources: [cm.yaml]\nconfigurations: [c.yaml]\n" +
+			"-- kubernetes/b/cm.yaml --\n" + configMap("a") + "-- kubernetes/b/c.yaml --\nnameReference:\n" + lines(250, "- kind: K%d\n  fieldSpecs: ["+strings.Repeat("{path: spec/a}, ", 20)+"]\n") + objects,
+			"over budget: more than 500000 patches, labels, field specs"},
 		"labels times specs": {top + "commonLabels:\n" + lines(100, "  l%d: x\n") + "configurations: [c.yaml]\n-- kubernetes/app/c.yaml --\ncommonLabels:\n" +
 			lines(5000, "- path: spec/a%d\n  create: true\n") + objects, "over budget: more than 500000 patches, labels, field specs"},
 		"specs of a plugin": {top + "transformers: [t.yaml]\n-- kubernetes/app/t.yaml --\napiVersion: builtin\nkind: LabelTransformer\nmetadata: {name: a}\nlabels: {a: b}\nfieldSpecs:\n" +

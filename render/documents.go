@@ -21,13 +21,6 @@ type document struct {
 
 func (d document) place() string { return fmt.Sprintf("%s:%d", d.file, d.line) }
 
-func (d document) group() string {
-	if group, _, ok := strings.Cut(d.apiVersion, "/"); ok {
-		return group
-	}
-	return ""
-}
-
 // parseYAML gives the documents of a file, having checked that nothing in them makes kustomize
 // explode or exit: bombs of aliases, depth, keys that occur twice or are empty, numbers that
 // JSON has no words for.
@@ -86,7 +79,6 @@ type nodeCheck struct {
 	file   string
 	budget Budget
 	sizes  map[*yaml.Node]int // of anchored nodes; 0 while being measured
-	count  int
 }
 
 // size counts the nodes below n, aliases expanded.

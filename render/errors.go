@@ -85,7 +85,7 @@ func atStack(stack string, err error) error {
 // problemsOf flattens joined problems, each once; nil where any part is of another kind.
 func problemsOf(err error) []Problem {
 	var p Problem
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this level only
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []Problem
 		for _, e := range joined.Unwrap() {
 			some := problemsOf(e)

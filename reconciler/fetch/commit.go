@@ -23,18 +23,6 @@ type signedTag struct {
 	raw []byte
 }
 
-// commit reads one commit.
-func (st *store) commit(id plumbing.Hash) (*commit, error) {
-	kind, data, err := st.object(id, maxCommit)
-	if err != nil {
-		return nil, err
-	}
-	if kind != plumbing.CommitObject {
-		return nil, fmt.Errorf("%w: %s is a %s, not a commit", ErrRefNotFound, id, kind)
-	}
-	return decodeCommit(data)
-}
-
 func decodeCommit(data []byte) (*commit, error) {
 	o := &plumbing.MemoryObject{}
 	o.SetType(plumbing.CommitObject)

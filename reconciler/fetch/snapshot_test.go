@@ -107,7 +107,7 @@ func TestPaths(t *testing.T) {
 				switch {
 				case tc.err == nil && (err != nil || string(data) != tc.content):
 					t.Errorf("%s: %q, %v, want %q", how, data, err, tc.content)
-				case tc.err != nil && (err == nil || tc.err != errAny && !errors.Is(err, tc.err)):
+				case tc.err != nil && (err == nil || !errors.Is(tc.err, errAny) && !errors.Is(err, tc.err)):
 					t.Errorf("%s: %v, want %v", how, err, tc.err)
 				case tc.err != nil && (!errors.As(err, &pe) || pe.Path != name || !strings.Contains(err.Error(), tc.says)):
 					t.Errorf("%s: %#v does not name the path and say %q", how, err, tc.says)

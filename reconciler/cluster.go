@@ -267,11 +267,7 @@ func sameSource(u *unstructured.Unstructured, want SourceStatus) bool {
 }
 
 func sourceText(s SourceStatus) string {
-	conditions := append([]metav1.Condition{}, s.Conditions...)
-	for i := range conditions {
-		conditions[i].LastTransitionTime = metav1.NewTime(conditions[i].LastTransitionTime.UTC())
-	}
-	s.Conditions = conditions
+	s.Conditions = inUTC(s.Conditions)
 	raw, _ := json.Marshal(s)
 	return string(raw)
 }

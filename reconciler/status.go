@@ -182,13 +182,18 @@ func sameStatus(u *unstructured.Unstructured, want Status) bool {
 
 // normal is a status as text, times in one zone.
 func normal(s Status) string {
-	conditions := append([]metav1.Condition{}, s.Conditions...)
-	for i := range conditions {
-		conditions[i].LastTransitionTime = metav1.NewTime(conditions[i].LastTransitionTime.UTC())
-	}
-	s.Conditions = conditions
+	s.Conditions = inUTC(s.Conditions)
 	raw, _ := json.Marshal(s)
 	return string(raw)
+}
+
+// inUTC makes times comparable: the server answers in another zone than ours.
+func inUTC(list []metav1.Condition) []metav1.Condition {
+	out := append([]metav1.Condition{}, list...)
+	for i := range out {
+		out[i].LastTransitionTime = metav1.NewTime(out[i].LastTransitionTime.UTC())
+	}
+	return out
 }
 
 // SourceStatus is the last word on a source, kept in its Source object.

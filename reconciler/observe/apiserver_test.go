@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -114,6 +115,19 @@ func (s *apiServer) asked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
+}
+
+// expectAsked waits until that many requests of a verb came.
+func (s *apiServer) expectAsked(t *testing.T, verb string, want int) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for count(s.asked(), verb) < want {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-deadline:
+			t.Fatalf("asked for %v, want %d of %s", s.asked(), want, verb)
+		}
+	}
 }
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -55,10 +55,11 @@ func TestWatchResumes(t *testing.T) {
 	s.put("a", "1")
 	w := observing(t, s.client(t), configMaps)
 	w.expect("+a")
-	for range 3 {
+	for cut := 1; cut <= 3; cut++ {
 		s.put("b", "1")
 		w.expect("+b")
 		s.sever()
+		s.expectAsked(t, "watch", cut) // else the next event may come before the cut takes effect
 		s.remove("b")
 		w.expect("-b")
 	}

@@ -43,7 +43,7 @@ var onlyIn = map[string][]string{
 	"sigs.k8s.io/kustomize":           {"render"},
 	"github.com/go-git/go-git":        {"reconciler/fetch"},
 	"github.com/spf13/cobra":          {"cmd/plumbline"},
-	"github.com/fluxcd/cli-utils":     {"reconciler", "reconciler/observe", "cmd/plumbline"},
+	"github.com/fluxcd/cli-utils":     {"reconciler", "reconciler/observe"},
 	"github.com/rogpeppe/go-internal": {},
 	"github.com/invopop/jsonschema":   {},
 }

@@ -28,9 +28,6 @@ import (
 //go:embed crds.yaml
 var crds string
 
-// CRDs is the manifest of our two custom resources.
-func CRDs() string { return crds }
-
 var (
 	stacksResource  = apply.Stacks.GroupVersionResource
 	sourcesResource = schema.GroupVersionResource{Group: "plumbline.dev", Version: "v1alpha1", Resource: "sources"}

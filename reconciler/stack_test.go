@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 func stackFile(name, spec string) string {
@@ -119,4 +120,42 @@ func FuzzParseStack(f *testing.F) {
 			t.Errorf("accepted a stack without a name")
 		}
 	})
+}
+
+func TestASourceIsBounded(t *testing.T) {
+	many := fstest.MapFS{}
+	for i := range stacksOfSource + 1 {
+		many[strings.Repeat("d", i%50+1)+strings.Repeat("e", i/50+1)+"/stack.yaml"] = &fstest.MapFile{Data: []byte(stackFile("same", kustomizeApp))}
+	}
+	if _, _, err := Discover(many, SourceConfig{Name: "home"}); err == nil || !strings.Contains(err.Error(), "split the source") {
+		t.Errorf("too many stacks: %v", err)
+	}
+	large := fstest.MapFS{"a/stack.yaml": {Data: make([]byte, stackBytes+1)}}
+	if _, broken, err := Discover(large, SourceConfig{Name: "home"}); err != nil || len(broken) != 1 || !strings.Contains(broken[0].Err.Error(), "at most") {
+		t.Errorf("a large file: %v, %v", broken, err)
+	}
+	deps := kustomizeApp + "  dependsOn: [" + strings.Repeat("x, ", dependsOnOfStack) + "y]\n"
+	if _, _, err := parseStack("stack.yaml", []byte(stackFile("a", deps)), SourceConfig{Name: "home"}); err == nil || !strings.Contains(err.Error(), "at most 50") {
+		t.Errorf("too many dependencies: %v", err)
+	}
+	if name := toldName([]byte("metadata:\n  name: " + strings.Repeat("-", 300) + "\n  x: [")); name != "" {
+		t.Errorf("told %q, which can't be a stack's name", name)
+	}
+	if text := someOf([]string{"1", "2", "3", "4", "5", "6", "7"}); text != "1, 2, 3, 4, 5 and 2 more" {
+		t.Error(text)
+	}
+}
+
+func TestThePrunePolicyOutlivesGit(t *testing.T) {
+	no := false
+	want := PruneSpec{Enabled: &no, Limit: "0", Include: []string{"Namespace"}}
+	declared := Declared{Source: "home", Spec: StackSpec{Prune: want}}
+	stack := &unstructured.Unstructured{Object: map[string]any{"spec": declared.mirror("https://x/y")}}
+	got, ok := mirroredPrune(stack)
+	if diff := cmp.Diff(want, got); !ok || diff != "" {
+		t.Errorf("%v: %s", ok, diff)
+	}
+	if _, ok := mirroredPrune(&unstructured.Unstructured{Object: map[string]any{}}); ok {
+		t.Error("what was never written is remembered")
+	}
 }

@@ -87,9 +87,6 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 // String is the duration as it is written.
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// MarshalYAML writes what UnmarshalYAML reads.
-func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
-
 func (d Duration) or(fallback time.Duration) time.Duration {
 	if d == 0 {
 		return fallback

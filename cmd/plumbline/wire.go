@@ -15,8 +15,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
-	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
-
 	"github.com/plumbline-dev/plumbline/reconciler"
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
@@ -154,7 +152,7 @@ func (w watched) SawGone(id apply.ID, uid types.UID) { w.Observer.SawGone(observ
 func liveObject(e observe.Entry) apply.LiveObject {
 	return apply.LiveObject{
 		ID: apply.ID(e.ID), UID: e.UID, ResourceVersion: e.ResourceVersion, Generation: e.Generation, Stack: e.Stack, PartOf: e.PartOf,
-		Fingerprint: apply.Fingerprint(e.Fingerprint), Deleting: e.Deleting, Ready: e.Status == status.CurrentStatus,
+		Fingerprint: apply.Fingerprint(e.Fingerprint), Deleting: e.Deleting,
 	}
 }
 

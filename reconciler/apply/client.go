@@ -127,13 +127,13 @@ func (c *client) delete(ctx context.Context, r Resource, id ID, uid types.UID, v
 	return err == nil && answer.GetDeletionTimestamp() == nil, err
 }
 
-// merge sends a JSON merge patch, to the object or to one of its subresources.
-func (c *client) merge(ctx context.Context, r Resource, id ID, patch any, subresource ...string) (*unstructured.Unstructured, error) {
+// merge sends a JSON merge patch.
+func (c *client) merge(ctx context.Context, r Resource, id ID, patch any) (*unstructured.Unstructured, error) {
 	body, err := json.Marshal(patch)
 	if err != nil {
 		return nil, err
 	}
-	return c.do(ctx, c.rest.Patch(types.MergePatchType).AbsPath(append(r.path(id), subresource...)...).
+	return c.do(ctx, c.rest.Patch(types.MergePatchType).AbsPath(r.path(id)...).
 		Param("fieldManager", Manager).Body(body))
 }
 

@@ -75,7 +75,6 @@ type LiveObject struct {
 	Stack, PartOf   string
 	Fingerprint     Fingerprint
 	Deleting        bool
-	Ready           bool
 }
 
 // Applied is what was last known to be true of an object: this desired content

@@ -28,7 +28,7 @@ type repo struct {
 func newRepo(t testing.TB) *repo {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("needs git on the PATH: the tests of this package run against the real one")
+		t.Fatal("needs git on the PATH: the tests of this package run against the real one")
 	}
 	root := t.TempDir()
 	r := &repo{t: t, bare: filepath.Join(root, "remote.git"), dir: filepath.Join(root, "work")}

@@ -22,6 +22,8 @@ type Config struct {
 	Sources []SourceConfig `yaml:"sources"`
 	// Cluster is where to apply. Absent: the cluster that the daemon runs in.
 	Cluster ClusterConfig `yaml:"cluster,omitempty"`
+	// Secrets opens what is sealed in Git.
+	Secrets SecretsConfig `yaml:"secrets,omitempty"`
 	// Listen is the address of /healthz and /readyz. Default :8080; "off" for none.
 	Listen string `yaml:"listen,omitempty"`
 	// StateDir holds the Git mirrors. Losing it costs a fetch. Default: plumbline in the user's cache directory.
@@ -53,6 +55,8 @@ type SourceConfig struct {
 	// AllowRewrite accepts a branch that was set back to an older commit and, where
 	// verify is set, one whose history was rewritten.
 	AllowRewrite bool `yaml:"allowRewrite,omitempty"`
+	// SOPS are the keys for sealed files of this source alone; those of secrets.sops don't open them then.
+	SOPS SOPSConfig `yaml:"sops,omitempty"`
 	// Defaults are merged under the spec of every stack of this source.
 	Defaults StackSpec `yaml:"defaults,omitempty"`
 
@@ -164,8 +168,14 @@ func (c *Config) absolute(dir string) {
 	}
 	fix(&c.Cluster.Kubeconfig)
 	fix(&c.StateDir)
+	for _, p := range c.Secrets.files() {
+		fix(p)
+	}
 	for i := range c.Sources {
 		s := &c.Sources[i]
+		for _, p := range s.SOPS.files() {
+			fix(p)
+		}
 		for _, p := range []*string{&s.Auth.TokenFile, &s.Auth.PasswordFile, &s.Auth.CAFile, &s.Auth.SSHKeyFile,
 			&s.Auth.KnownHostsFile, &s.Verify.SSHAllowedSignersFile, &s.Verify.GPGKeyringFile} {
 			fix(p)
@@ -195,6 +205,9 @@ func (c Config) Validate() error {
 		if err := s.Fetch().Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", at, err))
 		}
+		if err := s.SOPS.validate(); err != nil {
+			errs = append(errs, fmt.Errorf("%s.sops.%w", at, err))
+		}
 		if err := s.Defaults.validate(); err != nil {
 			errs = append(errs, fmt.Errorf("%s.defaults: %w", at, err))
 		}
@@ -204,6 +217,9 @@ func (c Config) Validate() error {
 		if strings.HasPrefix(s.Stacks, "/") || strings.HasPrefix(path.Clean(s.Stacks), "..") {
 			errs = append(errs, fmt.Errorf("%s.stacks: %q: must be a directory of the repository", at, s.Stacks))
 		}
+	}
+	if err := c.Secrets.validate(c.Sources); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

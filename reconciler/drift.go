@@ -62,7 +62,8 @@ func (l *Loop) suspicious(name string, s *stackState) bool {
 
 // previewed reports drift that the stack wants left alone.
 func (l *Loop) previewed(ctx context.Context, trip Trip) {
-	plan, err := l.Pipeline.Preview(ctx, trip)
+	run := l.Pipeline.Preview(ctx, trip)
+	plan, err := run.Plan, run.Err
 	if ctx.Err() != nil {
 		return
 	}
@@ -72,6 +73,7 @@ func (l *Loop) previewed(ctx context.Context, trip Trip) {
 	if !ok {
 		return
 	}
+	l.opened(trip, s, run)
 	if err != nil {
 		l.failed(trip, s, err)
 		return

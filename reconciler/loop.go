@@ -34,6 +34,8 @@ type Loop struct {
 	KindsMoved func()
 	// Only, where set, leaves all other stacks alone, also those that left Git.
 	Only func(stack string) bool
+	// Secrets opens what is sealed.
+	Secrets Secrets
 	// Said, where set, is called when a status changed. It must not call back.
 	Said func()
 	Log  *slog.Logger
@@ -90,6 +92,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { drain(ctx, l.looks, l.look); return nil })
 	group.Go(func() error { l.resync(ctx); return nil })
+	group.Go(func() error { l.rotate(ctx); return nil })
 	group.Go(func() error {
 		<-ctx.Done()
 		l.queue.ShutDown()

@@ -31,12 +31,12 @@ func (l *Loop) Preview(ctx context.Context, snapshot fetch.Snapshot) ([]apply.Pl
 			continue
 		}
 		trip := l.trip(name, s, TriggerHand)
-		plan, err := l.Pipeline.Preview(ctx, trip)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		run := l.Pipeline.Preview(ctx, trip)
+		if run.Err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, run.Err))
 			continue
 		}
-		plans = append(plans, plan)
+		plans = append(plans, run.Plan)
 	}
 	return plans, errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/observe"
+	"github.com/plumbline-dev/plumbline/secrets"
 )
 
 // finish takes what a trip came to.
@@ -24,7 +25,8 @@ func (l *Loop) finish(ctx context.Context, trip Trip, run Run) {
 	if !ok {
 		return
 	}
-	if s.recalls(trip, run) { // a restart is no reason to call it by a newer commit
+	l.opened(trip, s, run)
+	if s.recalls(l.Secrets.Key, trip, run) { // a restart is no reason to call it by a newer commit
 		s.revision, s.recalled = s.status.Revision, true
 	}
 	if run.Inventory.Applied != nil {
@@ -45,16 +47,16 @@ func (l *Loop) failed(trip Trip, s *stackState, err error) {
 	s.failures++
 	s.missing = apply.UnknownKind(err)
 	s.clash(err)
-	if apply.Terminal(err) || inputsToBlame(err) {
+	if apply.Terminal(err) || inputsToBlame(err) || s.refused {
 		s.stalled, s.failures = trip.generation, 0
-		l.say(trip.Stack, s, true, "Refused", err.Error())
+		l.say(trip.Stack, s, true, map[bool]string{true: "SecretsRefused", false: "Refused"}[s.refused], err.Error())
 		l.setReady(trip.Stack, s, false)
 		return
 	}
 	delay := backoff(s.failures)
 	s.retryAt = time.Now().Add(delay - time.Millisecond)
 	l.triggerAfter(trip.Stack, TriggerRetry, delay)
-	l.say(trip.Stack, s, false, "Retrying", err.Error())
+	l.say(trip.Stack, s, false, map[bool]string{true: "SecretsUnavailable", false: "Retrying"}[secrets.Unavailable(err)], err.Error())
 }
 
 // backoff doubles from half a second to two minutes, with jitter.
@@ -174,7 +176,7 @@ func (l *Loop) settle(name string, s *stackState, h Health) {
 	case s.removed:
 		l.say(name, s, false, "Removing", orString(s.held, "its objects are on their way out"))
 	case ready:
-		s.deadline, s.status.Digest = time.Time{}, apply.Digest(s.known)
+		s.deadline, s.status.Digest = time.Time{}, apply.Digest(l.Secrets.Key, s.known)
 		l.say(name, s, false, "Ready", h.String())
 	case l.overdue(name, s):
 		l.say(name, s, true, "RolloutFailed", h.String())

@@ -8,6 +8,7 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/secrets"
 )
 
 // A Step takes In to Out, or says why it cannot.
@@ -17,53 +18,59 @@ type Step[In, Out any] func(context.Context, In) (Out, error)
 // Read the fields downwards: each takes what the one above gives.
 type Pipeline struct {
 	Fetch   Step[fetch.Source, fetch.Snapshot]
-	Render  Step[render.Request, render.Output] // objects, and the inputs that were read
-	Plan    Step[apply.Request, apply.Plan]     // changes nothing
+	Render  Step[render.Request, render.Output]     // objects, and the inputs that were read
+	Resolve Step[secrets.Request, secrets.Resolved] // the same objects, with what they refer to
+	Plan    Step[apply.Request, apply.Plan]         // changes nothing
 	Apply   Step[apply.Plan, apply.Inventory]
 	Observe Step[apply.Inventory, Health] // at once: health is a subscription, not a wait
 	Report  func(context.Context, Run)
+
+	Key secrets.HashKey // of checksums that are seen in the cluster
 }
 
 // Trip is one way down the road, for one stack.
 type Trip struct {
 	Stack    string
 	Trigger  Trigger
-	Revision string         // commit of the source
-	Render   render.Request // what to render, unless
-	Rendered *render.Output // it was rendered already
-	Removed  bool           // the stack left Git: there is nothing to render
-	Apply    apply.Request  // all but the objects
+	Revision string          // commit of the source
+	Render   render.Request  // what to render, unless
+	Rendered *render.Output  // it was rendered already
+	Removed  bool            // the stack left Git: there is nothing to render
+	Unseal   unsealFunc      // opens the sealed files of a tree; nil: nothing does
+	Secrets  secrets.Request // all but the objects; its Redactor masks what the trip says
+	Restart  bool            // workloads restart when a Secret that they use changes
+	Apply    apply.Request   // all but the objects
 
 	generation int64  // of the inputs, for the loop
 	handled    string // the request by hand that it answers
 }
 
 // Preview goes as far as the plan, and changes nothing.
-func (p *Pipeline) Preview(ctx context.Context, trip Trip) (apply.Plan, error) {
+func (p *Pipeline) Preview(ctx context.Context, trip Trip) Run {
+	run := Run{Stack: trip.Stack, Trigger: trip.Trigger, Revision: trip.Revision, Started: time.Now()}
 	rendered, err := p.rendered(ctx, trip)
-	if err != nil {
-		return apply.Plan{}, err
+	if err == nil {
+		run.Secrets, err = p.Resolve(ctx, trip.references(rendered))
 	}
-	request := trip.Apply
-	request.Stack, request.Removed = trip.Stack, trip.Removed
-	for _, o := range rendered.Objects {
-		request.Objects = append(request.Objects, apply.Object{Unstructured: o.Unstructured, Origin: o.Origin})
+	if err == nil {
+		run.Plan, err = p.Plan(ctx, trip.request(run.Secrets, p.Key))
 	}
-	return p.Plan(ctx, request)
+	run.Secrets.Objects, run.Secrets.Unresolved = nil, nil // plaintext ends here, but for what the plan holds
+	run.Err, run.Took = trip.Secrets.Redactor.Error(err), time.Since(run.Started)
+	return run
 }
 
 // Reconcile makes the cluster as Git wants it, and says how that went.
 func (p *Pipeline) Reconcile(ctx context.Context, trip Trip) Run {
-	run := Run{Stack: trip.Stack, Trigger: trip.Trigger, Revision: trip.Revision, Started: time.Now()}
 	trip.Apply.Direct = trip.Trigger == TriggerRevision || trip.Trigger == TriggerDependency
-	run.Plan, run.Err = p.Preview(ctx, trip)
+	run := p.Preview(ctx, trip)
 	if run.Err == nil {
 		run.Inventory, run.Err = p.Apply(ctx, run.Plan)
 	}
 	if run.Err == nil {
 		run.Health, run.Err = p.Observe(ctx, run.Inventory)
 	}
-	run.Took = time.Since(run.Started)
+	run.Err, run.Took = trip.Secrets.Redactor.Error(run.Err), time.Since(run.Started)
 	if ctx.Err() == nil { // stopping is no failure
 		p.Report(ctx, run)
 	}
@@ -77,7 +84,7 @@ func (p *Pipeline) rendered(ctx context.Context, trip Trip) (render.Output, erro
 	case trip.Rendered != nil:
 		return *trip.Rendered, nil
 	default:
-		return p.Render(ctx, trip.Render)
+		return p.render(ctx, trip)
 	}
 }
 
@@ -86,6 +93,7 @@ type Run struct {
 	Stack     string
 	Trigger   Trigger
 	Revision  string
+	Secrets   secrets.Resolved // what was read, without the objects
 	Plan      apply.Plan
 	Inventory apply.Inventory
 	Health    Health
@@ -98,7 +106,7 @@ type Run struct {
 func (r Run) Changed() int {
 	n := 0
 	for action, count := range r.Plan.Counts() {
-		if action != apply.ActionNone && action != apply.ActionWait && action != apply.ActionHandOver && r.Err == nil {
+		if action != apply.ActionNone && action != apply.ActionWait && action != apply.ActionHandOver && action != apply.ActionLeave && r.Err == nil {
 			n += count
 		}
 	}
@@ -118,6 +126,7 @@ const (
 	TriggerStart      Trigger = "start"      // the daemon is new, Git and cluster are not
 	TriggerRetry      Trigger = "retry"      // the last run failed
 	TriggerHand       Trigger = "hand"       // somebody asked
+	TriggerSecrets    Trigger = "secrets"    // OpenBao has something else than it had
 )
 
 // Health is how the objects of a stack are doing.

@@ -43,7 +43,7 @@ func (l *Loop) reconcile(ctx context.Context, trip Trip) (run Run) {
 	defer func() {
 		if p := recover(); p != nil {
 			stack := make([]byte, 4096)
-			run.Err = fmt.Errorf("panic: %v\n%s", p, stack[:runtime.Stack(stack, false)])
+			run.Err = trip.Secrets.Redactor.Error(fmt.Errorf("panic: %v\n%s", p, stack[:runtime.Stack(stack, false)]))
 		}
 	}()
 	return l.Pipeline.Reconcile(ctx, trip)
@@ -136,6 +136,8 @@ func (l *Loop) due(name string, s *stackState, triggers map[Trigger]bool) (step,
 		return l.resumed(s)
 	case triggers[TriggerInterval]:
 		return stepGo, TriggerInterval
+	case triggers[TriggerSecrets]:
+		return stepGo, TriggerSecrets
 	case s.failures > 0 && time.Now().Before(s.retryAt):
 		return stepObserve, ""
 	case s.stalled == s.generation && s.generation > 0 && !triggers[TriggerRetry]:

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/secrets"
 )
 
 func (l *Loop) wanted(stack string) bool { return l.Only == nil || l.Only(stack) }
@@ -100,6 +100,8 @@ type candidate struct {
 	same     bool // neither the declaration nor an input changed
 	again    bool // broken, and the files may not be to blame
 	desired  string
+	wants    []apply.ID
+	redactor *secrets.Redactor
 }
 
 // advance finds out what a new snapshot means for every stack of its source:
@@ -186,28 +188,32 @@ func (l *Loop) before(name string) (hash string, inputs render.Inputs) {
 }
 
 func (l *Loop) candidate(ctx context.Context, d Declared, source *sourceState) candidate {
-	output, err := l.Pipeline.Render(ctx, l.renderRequest(d, source))
-	c := candidate{declared: d, inputs: output.Inputs, rendered: &output}
+	trip := Trip{Render: l.renderRequest(d, source)}
+	trip.Unseal, trip.Secrets = l.sealed(d)
+	output, err := l.Pipeline.render(ctx, trip)
+	c := candidate{declared: d, inputs: output.Inputs, rendered: &output, redactor: trip.Secrets.Redactor}
 	if err != nil {
 		c.broken, c.reason, c.rendered, c.again = err, "RenderFailed", nil, !inputsToBlame(err)
 		return c
 	}
-	c.desired = desired(d, output.Objects)
+	for _, o := range output.Objects {
+		c.wants = append(c.wants, apply.IDOf(o.Unstructured))
+	}
+	c.desired = desired(l.Secrets.Key, d, output.Objects)
+	if c.redactor.Opened() { // plaintext doesn't wait for its turn: the trip renders again
+		c.rendered = nil
+	}
 	return c
 }
 
-// desired identifies what Git wants of a stack, but for the Secrets in it: see
-// apply.Digest.
-func desired(d Declared, objects []render.Object) string {
-	sum := sha256.New()
-	fmt.Fprintln(sum, d.hash())
+// desired identifies what Git wants of a stack, for those who have the key.
+func desired(key secrets.HashKey, d Declared, objects []render.Object) string {
+	parts := []string{d.hash()}
 	for _, o := range objects {
-		if o.GetKind() != "Secret" {
-			raw, _ := o.MarshalJSON() // of what was JSON a moment ago
-			sum.Write(raw)
-		}
+		raw, _ := o.MarshalJSON() // of what was JSON a moment ago
+		parts = append(parts, string(raw))
 	}
-	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:16])
+	return base64.RawURLEncoding.EncodeToString(key.Sum("desired", parts...)[:16])
 }
 
 // inputsToBlame is true where rendering the same files again ends the same way.
@@ -239,11 +245,9 @@ func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Bro
 		s.revision, s.pushed, s.announce, s.ready = source.snapshot.Commit, seen, true, false
 		s.generation++
 		s.failures, s.drifts, s.rendered = 0, 0, c.rendered
-		if c.rendered != nil {
-			s.wants = s.wants[:0]
-			for _, o := range c.rendered.Objects {
-				s.wants = append(s.wants, apply.IDOf(o.Unstructured))
-			}
+		s.redactor = c.redactor
+		if c.broken == nil {
+			s.wants = c.wants
 		} else {
 			source.broken++
 		}

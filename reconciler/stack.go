@@ -62,6 +62,8 @@ type StackSpec struct {
 	Prune PruneSpec `yaml:"prune,omitempty"`
 	// Ready says when a rollout has failed.
 	Ready ReadySpec `yaml:"ready,omitempty"`
+	// Secrets says what the stack does with what was sealed.
+	Secrets SecretsSpec `yaml:"secrets,omitempty"`
 	// Suspend leaves the cluster alone until it is removed.
 	Suspend bool `yaml:"suspend,omitempty"`
 }
@@ -96,6 +98,15 @@ type PruneSpec struct {
 	Limit string `yaml:"limit,omitempty" jsonschema:"oneof_type=string;integer"`
 	// Include names kinds to prune that are kept otherwise: Namespace, CustomResourceDefinition, PersistentVolume, PersistentVolumeClaim.
 	Include []string `yaml:"include,omitempty"`
+}
+
+// SecretsSpec is how secrets reach workloads.
+type SecretsSpec struct {
+	// References names kinds besides Secret whose fields may hold ${bao:…} references, such as ConfigMap or
+	// Deployment.apps. What they become can be read by whoever may read these objects.
+	References []string `yaml:"references,omitempty"`
+	// Restart restarts the workloads of the stack when a Secret of the stack that they use changes.
+	Restart bool `yaml:"restart,omitempty"`
 }
 
 // ReadySpec is how long a rollout may take.

@@ -10,6 +10,7 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/secrets"
 )
 
 // stackState is what the loop remembers of one stack. Losing it costs some
@@ -57,6 +58,10 @@ type stackState struct {
 	held     string // why the last plan deletes nothing
 	hold     string // the reason that plan was given for it; "": its own
 	removal  string
+	redactor *secrets.Redactor                // of what the last trip opened
+	reads    map[secrets.Read]secrets.Version // from OpenBao
+	stale    string                           // why what was read may be old; "": it isn't
+	refused  bool                             // OpenBao does not give what it refers to
 	status   Status
 	said     bool   // the status is of this process, not of one before
 	written  string // the status that the cluster was told last
@@ -68,8 +73,8 @@ func (s *stackState) clash(err error) { s.clashed = errors.Is(err, apply.ErrClai
 
 // recalls is true when the first run since the start found everything as the
 // stored digest says.
-func (s *stackState) recalls(trip Trip, run Run) bool {
-	return s.known == nil && run.Err == nil && trip.Apply.Digest != "" && trip.Apply.Digest == apply.Digest(run.Inventory.Applied) &&
+func (s *stackState) recalls(key secrets.HashKey, trip Trip, run Run) bool {
+	return s.known == nil && run.Err == nil && trip.Apply.Digest != "" && trip.Apply.Digest == apply.Digest(key, run.Inventory.Applied) &&
 		s.status.Revision != ""
 }
 

@@ -59,6 +59,7 @@ const (
 // result, in a moment where it is a passing state. Loop.mu is held.
 func (l *Loop) say(name string, s *stackState, stalled bool, reason, message string) {
 	ready := reason == "Ready"
+	message = s.redactor.Text(message)
 	s.said = true
 	s.status.Revision = s.revision
 	s.status.Held = nil

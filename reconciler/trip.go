@@ -17,6 +17,9 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 			Elsewhere: func(id apply.ID) string { return l.elsewhere(name, id) },
 			Foreign:   l.foreign,
 		}}
+	trip.Unseal, trip.Secrets = l.sealed(s.declared)
+	trip.Secrets.Fresh, trip.Secrets.Stale = why == TriggerHand, s.applied == s.generation
+	trip.Restart = s.declared.Spec.Secrets.Restart
 	if why == TriggerHand || (why == TriggerInterval && s.recalled) { // the server is asked
 		s.recalled = false
 		trip.Apply.Known, trip.Apply.Digest = nil, ""

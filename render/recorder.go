@@ -2,6 +2,7 @@ package render
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -90,7 +91,7 @@ func (r *recorder) read(name string) ([]byte, error) {
 func (r *recorder) readBounded(name string) ([]byte, error) {
 	f, err := r.fsys.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
+		return nil, r.unreadable(name, fmt.Errorf("open %s: %w", name, err))
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -103,12 +104,35 @@ func (r *recorder) readBounded(name string) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, r.unreadable(name, fmt.Errorf("read %s: %w", name, err))
 	}
 	if int64(len(data)) > limit { // it said less than it has
 		return nil, r.refuse(name, info.Size(), limit)
 	}
 	return data, nil
+}
+
+// faulty is an error of a tree that knows whether the file itself is to blame, such
+// as a sealed one that can't be opened.
+type faulty interface {
+	error
+	InputFault() bool
+}
+
+// unreadable tells a file that is to blame from a tree that can't be read now. The
+// first is an input all the same: it is looked at again when it has changed.
+func (r *recorder) unreadable(name string, err error) error {
+	var fault faulty
+	if !errors.As(err, &fault) {
+		return err
+	}
+	if idErr := r.recordFile(name, nil); idErr != nil {
+		return err
+	}
+	if !fault.InputFault() {
+		return err
+	}
+	return inputError(name, 0, fault)
 }
 
 // recordFile notes the id of a file that was read. A tree that can hash says it itself:

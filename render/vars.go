@@ -18,6 +18,7 @@ import (
 //
 //	${NAME}   the variable; undefined is an error
 //	$${NAME}  the text ${NAME}
+//	${bao:…}  stays: it refers to a secret
 //	${N:-x}   and everything else after ${ is an error
 //
 // A value that is nothing but one ${NAME} may become a number or a boolean. Kustomize keeps no
@@ -148,6 +149,10 @@ type mistake struct {
 	err    error
 }
 
+// secretReference begins what is no variable, and is resolved after rendering: ${bao:PATH#KEY}. Variables may
+// stand within it.
+const secretReference = "${bao:"
+
 var errTooLong = errors.New("over budget: substituted values are too long")
 
 // expand substitutes every ${NAME} of a text, and says which it cannot.
@@ -160,6 +165,11 @@ func expand(in string, vars map[string]string, limit int64) (string, []mistake) 
 		if i < 0 {
 			out.WriteString(in)
 			return out.String(), wrong
+		}
+		if strings.HasPrefix(in[i:], secretReference) { // with its $$, if it has one: who resolves it undoes that
+			out.WriteString(in[:i+len(secretReference)])
+			in = in[i+len(secretReference):]
+			continue
 		}
 		if i > 0 && in[i-1] == '$' { // $${ is ${ as it is
 			out.WriteString(in[:i-1] + "${")

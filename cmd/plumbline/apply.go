@@ -43,7 +43,7 @@ Exit codes: 0 all is Ready, 1 an error, or a stack that isn't Ready.`,
 }
 
 func applyOnce(ctx context.Context, io streams, repo repository, cluster reconciler.ClusterConfig) error {
-	source, err := repo.sourceConfig()
+	config, err := repo.settings(cluster)
 	if err != nil {
 		return err
 	}
@@ -56,8 +56,7 @@ func applyOnce(ctx context.Context, io streams, repo repository, cluster reconci
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	config := reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster}
-	loop, err := wire(ctx, config, workingTree{snapshot}, slog.New(slog.DiscardHandler))
+	loop, err := wire(ctx, config, workingTree{snapshot}, reconciler.HashKey, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -74,7 +73,7 @@ func applyOnce(ctx context.Context, io streams, repo repository, cluster reconci
 	if err := loop.Cluster.Install(ctx); err != nil {
 		return err
 	}
-	if err := notBeside(ctx, loop.Cluster, cluster, source.Name); err != nil {
+	if err := notBeside(ctx, loop.Cluster, cluster, config.Sources[0].Name); err != nil {
 		return err
 	}
 	ended := make(chan error, 1)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/plumbline-dev/plumbline/reconciler"
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
-	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/secrets"
 )
 
 func planCommand(io streams) *cobra.Command {
@@ -51,7 +51,7 @@ func planAgainst(ctx context.Context, repo repository, cluster reconciler.Cluste
 	if against != "cluster" {
 		return planTrees(ctx, repo, against)
 	}
-	source, err := repo.sourceConfig()
+	config, err := repo.settings(cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func planAgainst(ctx context.Context, repo repository, cluster reconciler.Cluste
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	loop, err := wire(ctx, reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster}, workingTree{snapshot}, slog.New(slog.DiscardHandler))
+	loop, err := wire(ctx, config, workingTree{snapshot}, reconciler.LookHashKey, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -85,18 +85,19 @@ func planTrees(ctx context.Context, repo repository, against string) ([]apply.Pl
 		}
 		other.source = source.Name
 	}
-	want, err := repo.render(ctx, render.Kustomize, nil)
+	redactor := secrets.NewRedactor(secrets.NewHashKey())
+	want, err := repo.render(ctx, redactor)
 	if err != nil {
 		return nil, err
 	}
-	have, err := other.render(ctx, render.Kustomize, nil)
+	have, err := other.render(ctx, redactor)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("--against: %w", err)
 	}
-	return comparePlans(have, want), failures(want)
+	return comparePlans(have, want, redactor), failures(want)
 }
 
-func comparePlans(have, want []rendered) []apply.Plan {
+func comparePlans(have, want []rendered, masks apply.Masks) []apply.Plan {
 	before := map[string][]apply.Object{}
 	for _, s := range have {
 		before[s.Name] = s.applyObjects()
@@ -104,13 +105,13 @@ func comparePlans(have, want []rendered) []apply.Plan {
 	var plans []apply.Plan
 	for _, s := range want {
 		if s.err == nil {
-			plans = append(plans, apply.Compare(s.Name, before[s.Name], s.applyObjects()))
+			plans = append(plans, apply.Compare(s.Name, before[s.Name], s.applyObjects(), masks))
 		}
 		delete(before, s.Name)
 	}
 	for _, s := range have {
 		if objects, gone := before[s.Name]; gone {
-			plans = append(plans, apply.Compare(s.Name, objects, nil))
+			plans = append(plans, apply.Compare(s.Name, objects, nil, masks))
 		}
 	}
 	slices.SortFunc(plans, func(a, b apply.Plan) int { return strings.Compare(a.Stack, b.Stack) })

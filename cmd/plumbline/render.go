@@ -1,14 +1,12 @@
 package main
 
 import (
-	"k8s.io/apimachinery/pkg/runtime/schema"
-
 	"github.com/spf13/cobra"
 
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/secrets"
 )
-
-type scopeFunc = func(schema.GroupKind) (namespaced, known bool)
 
 func renderCommand(io streams) *cobra.Command {
 	var repo repository
@@ -19,15 +17,25 @@ func renderCommand(io streams) *cobra.Command {
 		Args:    cobra.NoArgs,
 		Long: `Renders the stacks of a working tree as the daemon would, and prints their
 objects as YAML. It needs no cluster. Where a stack can't be rendered, the
-error says why, and the others are printed all the same.`,
+error says why, and the others are printed all the same.
+
+What was sealed, and the data of every Secret, shows as a keyed hash. Sealed
+files are opened with the keys that the configuration names, or where sops
+itself looks for some (SOPS_AGE_KEY, SOPS_AGE_KEY_FILE, its directory); without
+any key their values stay sealed. References to OpenBao stay as they are.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			stacks, err := repo.render(cmd.Context(), render.Kustomize, nil)
+			key := secrets.NewHashKey()
+			redactor := secrets.NewRedactor(key)
+			stacks, err := repo.render(cmd.Context(), redactor)
 			if err != nil {
 				return err
 			}
 			var objects []render.Object
 			for _, s := range stacks {
-				objects = append(objects, s.objects...)
+				for _, o := range s.objects {
+					o.Unstructured = apply.Shown(o.Unstructured, redactor, key)
+					objects = append(objects, o)
+				}
 			}
 			out, err := render.YAML(objects)
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/secrets"
 )
 
 // repository is a working tree, as commands read it that need no daemon.
@@ -24,6 +25,8 @@ type repository struct {
 	stacks string
 	config string
 	only   []string
+
+	secrets reconciler.SecretsConfig // of config, or what is customary
 }
 
 func (r *repository) add(cmd *cobra.Command) {
@@ -57,6 +60,7 @@ func (r *repository) sourceConfig() (reconciler.SourceConfig, error) {
 			return source, err
 		}
 		found := false
+		r.secrets = config.Secrets
 		for _, s := range config.Sources {
 			if s.Name == name {
 				source, found = s, true
@@ -66,10 +70,21 @@ func (r *repository) sourceConfig() (reconciler.SourceConfig, error) {
 			return source, fmt.Errorf("%s has no source %q: give --source", r.config, name)
 		}
 	}
+	if r.config == "" {
+		r.secrets = customary(name)
+	}
 	if r.stacks != "" {
 		source.Stacks = r.stacks
 	}
 	return source, nil
+}
+
+// settings are those of the daemon, for the working tree alone.
+func (r *repository) settings(cluster reconciler.ClusterConfig) (reconciler.Config, error) {
+	source, err := r.sourceConfig()
+	config := reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster, Secrets: r.secrets}
+	config.Election.Namespace = "plumbline-system"
+	return config, err
 }
 
 // snapshot is the working tree as it is, committed or not. Symlinks can't leave it.
@@ -91,8 +106,13 @@ type rendered struct {
 
 // render renders the stacks that were asked for. The error is about the
 // repository as a whole.
-func (r *repository) render(ctx context.Context, step reconciler.Step[render.Request, render.Output], scope scopeFunc) ([]rendered, error) {
-	source, err := r.sourceConfig()
+func (r *repository) render(ctx context.Context, redactor *secrets.Redactor) ([]rendered, error) {
+	config, err := r.settings(reconciler.ClusterConfig{})
+	if err != nil {
+		return nil, err
+	}
+	source := config.Sources[0]
+	opener, err := unsealing(config, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -114,10 +134,8 @@ func (r *repository) render(ctx context.Context, step reconciler.Step[render.Req
 		if !r.wanted(d.Name) {
 			continue
 		}
-		request := d.Render(snapshot.FS)
-		request.Scope = scope
-		output, err := step(ctx, request)
-		out = append(out, rendered{d, output.Objects, err})
+		output, err := renderOpen(ctx, d.Render(snapshot.FS), opener.SOPS(source.Name), redactor)
+		out = append(out, rendered{d, output.Objects, redactor.Error(err)})
 	}
 	if len(out) == 0 && len(r.only) > 0 {
 		return nil, fmt.Errorf("no stack %s in %s: there are %s", strings.Join(r.only, ", "), r.path, names(declared))
@@ -126,6 +144,17 @@ func (r *repository) render(ctx context.Context, step reconciler.Step[render.Req
 		return nil, fmt.Errorf("no %s below %s", reconciler.StackFile, filepath.Join(r.path, source.Stacks))
 	}
 	return out, nil
+}
+
+// renderOpen renders with sealed files open where there are keys, and else with
+// their values sealed.
+func renderOpen(ctx context.Context, request render.Request, keys *secrets.SOPS, redactor *secrets.Redactor) (render.Output, error) {
+	if len(keys.Age)+len(keys.PGP) == 0 && keys.Transit == nil {
+		request.FS = secrets.Closed(request.FS)
+	} else {
+		request.FS = keys.Files(ctx, request.FS, redactor)
+	}
+	return render.Kustomize(ctx, request)
 }
 
 // wanted takes a stack's name with or without its source.

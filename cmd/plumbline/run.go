@@ -149,7 +149,7 @@ func lead(ctx context.Context, config reconciler.Config, log *slog.Logger, ready
 	if err != nil {
 		return err
 	}
-	loop, err := wire(ctx, config, mirrors, log)
+	loop, err := wire(ctx, config, mirrors, reconciler.HashKey, log)
 	if err != nil {
 		return err
 	}

@@ -20,11 +20,12 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/reconciler/observe"
 	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/secrets"
 )
 
 // wire builds the one Pipeline, and the Loop around it. It is the only place
 // that knows how the rooms fit together.
-func wire(ctx context.Context, config reconciler.Config, git snapshots, log *slog.Logger) (*reconciler.Loop, error) {
+func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey hashKeyFunc, log *slog.Logger) (*reconciler.Loop, error) {
 	restConfig, err := restConfig(config.Cluster)
 	if err != nil {
 		return nil, err
@@ -33,12 +34,21 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, log *slo
 	if err != nil {
 		return nil, err
 	}
-	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: log}
+	key, err := hashKey(ctx, client.dynamic, config.Election.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	opener, err := unsealing(config, client.dynamic)
+	if err != nil {
+		return nil, err
+	}
+	opener.Key = key
+	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: log, Secrets: opener}
 	observer := observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved,
 		Trouble: func(r schema.GroupVersionResource, err error) {
 			log.Warn("watch failed", "resource", r.GroupResource().String(), "error", err.Error())
 		}})
-	engine, err := apply.New(restConfig, client.http, client.mapper, watched{observer}, config.Limits.Requests)
+	engine, err := apply.New(restConfig, client.http, client.mapper, watched{observer}, config.Limits.Requests, key)
 	if err != nil {
 		return nil, err
 	}
@@ -46,16 +56,23 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, log *slo
 	loop.Watched, loop.OfStack = observer.Get, observer.OfStack
 	loop.Scope, loop.KindsMoved = client.mapper.Namespaced, client.mapper.Invalidate
 	loop.Pipeline = &reconciler.Pipeline{
-		Fetch:   git.Fetch,
-		Render:  render.Kustomize,
+		Fetch:  git.Fetch,
+		Render: render.Kustomize,
+		Resolve: func(ctx context.Context, r secrets.Request) (secrets.Resolved, error) {
+			return secrets.Resolve(ctx, opener.Bao, r)
+		},
 		Plan:    engine.Plan,
 		Apply:   engine.Apply,
 		Observe: reconciler.ObserveWith(observer.Get),
 		Report:  reporter(log),
+		Key:     key,
 	}
 	loop.Init()
 	return loop, nil
 }
+
+// hashKeyFunc finds the key of the hashes that the cluster keeps.
+type hashKeyFunc func(ctx context.Context, client dynamic.Interface, namespace string) (secrets.HashKey, error)
 
 // snapshots is where commits come from: the mirrors of the daemon, or a working tree.
 type snapshots interface {

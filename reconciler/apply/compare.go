@@ -3,7 +3,8 @@ package apply
 import "slices"
 
 // Compare is the Plan between two renders of one stack: no cluster is asked.
-func Compare(stack string, have, want []Object) Plan {
+func Compare(stack string, have, want []Object, masks Masks) Plan {
+	hashes := newHasher(nil)
 	before := map[ID]Object{}
 	for _, o := range have {
 		before[IDOf(o.Unstructured)] = o
@@ -13,7 +14,7 @@ func Compare(stack string, have, want []Object) Plan {
 		id := IDOf(o.Unstructured)
 		change := Change{ID: id, Action: ActionCreate, Origin: o.Origin}
 		if old, ok := before[id]; ok {
-			change.Action, change.Fields = ActionNone, diff(old.Unstructured, o.Unstructured)
+			change.Action, change.Fields = ActionNone, hashes.diff(old.Unstructured, o.Unstructured, masks)
 			if len(change.Fields) > 0 {
 				change.Action = ActionUpdate
 			}

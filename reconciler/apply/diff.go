@@ -1,10 +1,6 @@
 package apply
 
 import (
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -40,19 +36,16 @@ const (
 	shownFields = 200 // changes of an object
 )
 
-// secretKey makes hashes of secret values comparable within this process, and
-// useless outside of it.
-var secretKey = func() []byte {
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails, says crypto/rand
-	return key
-}()
-
 // diff lists the fields in which two states of an object differ, but for those
 // that only a server writes.
-func diff(have, want *unstructured.Unstructured) []FieldChange {
+func (h hasher) diff(have, want *unstructured.Unstructured, masks Masks) []FieldChange {
 	d := differ{}
-	d.walk("", desirable(have), desirable(want))
+	before, after := h.desirable(have), h.desirable(want)
+	if sealed := sealedPaths(masks, before, after); len(sealed) > 0 {
+		d.walk("", h.hide("", before, sealed), h.hide("", after, sealed))
+	} else {
+		d.walk("", before, after)
+	}
 	if len(d.changes) > shownFields {
 		rest := len(d.changes) - shownFields
 		d.changes = append(d.changes[:shownFields], FieldChange{Path: fmt.Sprintf("… and %d more fields", rest)})
@@ -62,7 +55,7 @@ func diff(have, want *unstructured.Unstructured) []FieldChange {
 
 // desirable is the part of an object that somebody may want, with secret values
 // replaced before anything is compared or shown.
-func desirable(u *unstructured.Unstructured) map[string]any {
+func (h hasher) desirable(u *unstructured.Unstructured) map[string]any {
 	out := maps.Clone(u.Object)
 	delete(out, "status")
 	if meta, ok := out["metadata"].(map[string]any); ok {
@@ -86,19 +79,17 @@ func desirable(u *unstructured.Unstructured) map[string]any {
 	if u.GetKind() == "Secret" && u.GroupVersionKind().Group == "" {
 		for _, field := range []string{"data", "stringData"} {
 			if data, ok := out[field].(map[string]any); ok {
-				out[field] = masked(data)
+				out[field] = h.masked(data)
 			}
 		}
 	}
 	return out
 }
 
-func masked(data map[string]any) map[string]any {
+func (h hasher) masked(data map[string]any) map[string]any {
 	out := make(map[string]any, len(data))
 	for k, v := range data {
-		mac := hmac.New(sha256.New, secretKey)
-		fmt.Fprint(mac, v)
-		out[k] = "secret:" + hex.EncodeToString(mac.Sum(nil))[:12]
+		out[k] = h.shown(v)
 	}
 	return out
 }

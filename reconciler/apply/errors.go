@@ -23,7 +23,7 @@ type ObjectError struct {
 	Terminal bool   // the same input will fail again
 	Err      error
 
-	secrets []string // never to be printed
+	mask func(string) string // what must not be printed; nil: nothing
 }
 
 // Error is one line: file, object, reason, hint.
@@ -32,7 +32,7 @@ func (e *ObjectError) Error() string {
 	if e.Origin != "" {
 		fmt.Fprintf(&b, "%s: ", e.Origin)
 	}
-	fmt.Fprintf(&b, "%s: %s", e.ID, withoutSecrets(reason(e.Err), e.secrets))
+	fmt.Fprintf(&b, "%s: %s", e.ID, reason(e.Err, e.mask))
 	if e.Hint != "" {
 		fmt.Fprintf(&b, " (%s)", e.Hint)
 	}
@@ -99,7 +99,7 @@ func UnknownKind(err error) bool {
 
 // classify makes an ObjectError of what the server said about one object.
 func classify(p prepared, err error) *ObjectError {
-	e := &ObjectError{ID: p.ID, Origin: p.Origin, Err: err, secrets: secretsOf(p)}
+	e := &ObjectError{ID: p.ID, Origin: p.Origin, Err: err, mask: p.mask()}
 	switch {
 	case errors.Is(err, ErrClaimed):
 		e.Terminal = true
@@ -133,10 +133,12 @@ var mistyped = regexp.MustCompile(`(?s)^failed to (?:create typed patch object|c
 
 var mistypedField = regexp.MustCompile(`(?m)^(?:errors:\n)?\s*\.?(.*?): (field not declared in schema|expected .*|.*cannot unmarshal .*)$`)
 
-func isMistyped(err error) bool { return mistypedFields(err) != "" }
+func isMistyped(err error) bool {
+	return mistypedFields(err, func(s string) string { return s }) != ""
+}
 
 // mistypedFields is "spec.prots: unknown field; spec.replicas: expected numeric…".
-func mistypedFields(err error) string {
+func mistypedFields(err error, mask func(string) string) string {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
 		return ""
@@ -147,7 +149,7 @@ func mistypedFields(err error) string {
 	}
 	var lines []string
 	for _, f := range mistypedField.FindAllStringSubmatch(m[1], -1) {
-		lines = append(lines, bounded(f[1]+": "+strings.Replace(f[2], "field not declared in schema", "unknown field", 1), 512))
+		lines = append(lines, bounded(mask(f[1]+": "+strings.Replace(f[2], "field not declared in schema", "unknown field", 1)), 512))
 	}
 	return strings.Join(lines, "; ")
 }
@@ -175,18 +177,23 @@ func missingNamespace(err error) string {
 
 // reason shortens a server's error to its causes, field by field; the object's
 // name, which the server repeats, is in the ObjectError already.
-func reason(err error) string {
-	if fields := mistypedFields(err); fields != "" {
+//
+// Masking comes before shortening: half a secret would not be known as one.
+func reason(err error, mask func(string) string) string {
+	if mask == nil {
+		mask = func(s string) string { return s }
+	}
+	if fields := mistypedFields(err, mask); fields != "" {
 		return fields
 	}
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || status.Status().Details == nil || len(status.Status().Details.Causes) == 0 ||
 		status.Status().Reason != metav1.StatusReasonInvalid {
-		return err.Error()
+		return mask(err.Error())
 	}
 	var lines []string
 	for _, c := range status.Status().Details.Causes {
-		line := c.Message
+		line := mask(c.Message)
 		if c.Field != "" && !strings.HasPrefix(line, c.Field) {
 			line = c.Field + ": " + line
 		}

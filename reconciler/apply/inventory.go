@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -163,16 +164,15 @@ func (e *Engine) deleteParent(ctx context.Context, live *unstructured.Unstructur
 // IDs lists what the stack owns, sorted.
 func (i Inventory) IDs() []ID { return slices.SortedFunc(maps.Keys(i.Applied), ID.Compare) }
 
-// Digest sums up what is known of a stack's objects, but for Secrets: a hash of
-// those has no place outside of this process.
-func Digest(known map[ID]Applied) string {
-	sum := sha256.New()
+// Digest sums up what is known of a stack's objects. Without the key it says
+// nothing about them.
+func Digest(key []byte, known map[ID]Applied) string {
+	var b bytes.Buffer
 	for _, id := range slices.SortedFunc(maps.Keys(known), ID.Compare) {
-		if a := known[id]; !isSecret(id) {
-			fmt.Fprintf(sum, "%q %x %s %x\n", id, a.Hash, a.UID, a.Fingerprint)
-		}
+		a := known[id]
+		fmt.Fprintf(&b, "%q %x %s %x\n", id, a.Hash, a.UID, a.Fingerprint)
 	}
-	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:16])
+	return base64.RawURLEncoding.EncodeToString(hasher(key).sum(b.Bytes())[:16])
 }
 
 func isSecret(id ID) bool { return id.Kind == "Secret" && id.Group == "" }
@@ -183,15 +183,12 @@ func (e *Engine) recall(req Request, wanted []prepared) map[ID]Applied {
 	known := map[ID]Applied{}
 	for _, p := range wanted {
 		live, ok := e.live.Get(p.ID)
-		if isSecret(p.ID) {
-			continue
-		}
 		if !ok || live.Deleting || live.Stack != req.Stack {
 			return nil
 		}
 		known[p.ID] = Applied{p.hash, live.UID, live.Fingerprint}
 	}
-	if Digest(known) != req.Digest {
+	if Digest(e.hashes, known) != req.Digest {
 		return nil
 	}
 	return known

@@ -37,14 +37,18 @@ func TestParentAdmitsWhatItContains(t *testing.T) {
 	}
 }
 
-func TestDigestLeavesSecretsOut(t *testing.T) {
-	base := map[ID]Applied{{Kind: "ConfigMap", Name: "a"}: {UID: "1"}}
-	with := map[ID]Applied{{Kind: "ConfigMap", Name: "a"}: {UID: "1"}, {Kind: "Secret", Name: "s"}: {UID: "2", Hash: Hash{7}}}
-	if Digest(base) != Digest(with) {
-		t.Error("a hash of a Secret is part of what is stored in the cluster")
+func TestDigest(t *testing.T) {
+	base := map[ID]Applied{{Kind: "ConfigMap", Name: "a"}: {UID: "1"}, {Kind: "Secret", Name: "s"}: {UID: "2", Hash: Hash{7}}}
+	key := []byte("one")
+	if Digest(key, base) == Digest([]byte("two"), base) {
+		t.Error("who has no key can compute it, and try values")
 	}
-	changed := map[ID]Applied{{Kind: "ConfigMap", Name: "a"}: {UID: "1", Fingerprint: Fingerprint{1}}}
-	if Digest(base) == Digest(changed) {
-		t.Error("a change is not seen")
+	for name, changed := range map[string]map[ID]Applied{
+		"live":   {{Kind: "ConfigMap", Name: "a"}: {UID: "1", Fingerprint: Fingerprint{1}}, {Kind: "Secret", Name: "s"}: {UID: "2", Hash: Hash{7}}},
+		"Secret": {{Kind: "ConfigMap", Name: "a"}: {UID: "1"}, {Kind: "Secret", Name: "s"}: {UID: "2", Hash: Hash{8}}},
+	} {
+		if Digest(key, base) == Digest(key, changed) {
+			t.Errorf("a change is not seen: %s", name)
+		}
 	}
 }

@@ -2,7 +2,6 @@ package apply
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -60,7 +59,7 @@ type Object struct {
 	Origin string
 }
 
-// Hash identifies the content of a desired object.
+// Hash identifies the content of a desired object, for those who have the key.
 type Hash [16]byte
 
 // Fingerprint identifies the live values of the fields that we own.
@@ -93,11 +92,12 @@ type prepared struct {
 	Replace  bool
 	body     []byte
 	hash     Hash
+	masks    Masks
 }
 
 // prepare labels a copy of the object for its stack and drops what only a
 // server may say.
-func prepare(o Object, r Resource, stack string) (prepared, error) {
+func (h hasher) prepare(o Object, r Resource, stack string, masks Masks) (prepared, error) {
 	u := o.DeepCopy()
 	unstructured.RemoveNestedField(u.Object, "status")
 	for _, field := range []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"} {
@@ -115,14 +115,14 @@ func prepare(o Object, r Resource, stack string) (prepared, error) {
 	}
 	labels[StackLabel], labels[PartOfLabel] = stack, SetID(stack)
 	u.SetLabels(labels)
+	noteSealed(u, masks)
 	body, err := json.Marshal(u.Object)
 	if err != nil {
 		return prepared{}, fmt.Errorf("encode %s: %w", IDOf(u), err)
 	}
-	p := prepared{ID: IDOf(u), Resource: r, Origin: o.Origin, body: body,
+	p := prepared{ID: IDOf(u), Resource: r, Origin: o.Origin, body: body, masks: masks,
 		Replace: u.GetAnnotations()[ReplaceAnnotation] == "true"}
-	sum := sha256.Sum256(body)
-	copy(p.hash[:], sum[:])
+	copy(p.hash[:], h.sum(body))
 	return p, nil
 }
 

@@ -26,6 +26,7 @@ const (
 	ActionDelete   Action = "delete"    // no longer in Git
 	ActionHandOver Action = "hand-over" // no longer in this stack, but in another
 	ActionKeep     Action = "keep"      // no longer in Git, but released rather than deleted
+	ActionLeave    Action = "leave"     // what it should be can't be known now: it stays as it is
 )
 
 // Change is what happens to one object, and why.
@@ -71,14 +72,16 @@ func (p Plan) Counts() map[Action]int {
 
 // Differs is true when the cluster is not as Git wants it.
 func (p Plan) Differs() bool {
-	return slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Action != ActionNone })
+	return slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Action != ActionNone && c.Action != ActionLeave })
 }
 
 // Known is what the plan found to be true already.
 func (p Plan) Known() map[ID]Applied {
 	known := map[ID]Applied{}
-	for _, c := range p.with(ActionNone) {
-		known[c.ID] = c.applied
+	for _, c := range p.with(ActionNone, ActionLeave) {
+		if c.applied.UID != "" { // what was left alone may not be there at all
+			known[c.ID] = c.applied
+		}
 	}
 	return known
 }
@@ -97,7 +100,7 @@ func (p Plan) with(actions ...Action) []Change {
 func (p Plan) String() string {
 	var b strings.Builder
 	marks := map[Action]string{ActionCreate: "+", ActionUpdate: "~", ActionAdopt: "~", ActionReplace: "±", ActionDelete: "-",
-		ActionDefer: "+", ActionWait: "…", ActionHandOver: ">", ActionKeep: "="}
+		ActionDefer: "+", ActionWait: "…", ActionHandOver: ">", ActionKeep: "=", ActionLeave: "="}
 	for _, c := range p.Changes {
 		if c.Action == ActionNone {
 			continue
@@ -127,9 +130,14 @@ type Request struct {
 	Spec    map[string]any             // mirrored to the Stack object
 	Parent  *unstructured.Unstructured // the Stack object as last seen; nil: not there
 	Objects []Object
-	Known   map[ID]Applied // what needs no question to the server
-	Digest  string         // where Known was lost: the Digest of what was known when all was well
-	Removed bool           // the stack itself is no longer in Git
+	// Leave are objects that the stack wants too, and that nobody can say now what
+	// they should be, for LeaveReason: they are neither made nor changed nor deleted.
+	Leave       []Object
+	LeaveReason string
+	Masks       Masks          // of what was sealed; nil: nothing was
+	Known       map[ID]Applied // what needs no question to the server
+	Digest      string         // where Known was lost: the Digest of what was known when all was well
+	Removed     bool           // the stack itself is no longer in Git
 	// Direct spares a lone change its dry run, and the plan its fields: applying
 	// one object of ours does it or refuses it, and there is nothing else to leave
 	// undone. It is for those who go on to apply; who only looks wants to see.

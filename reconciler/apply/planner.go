@@ -35,14 +35,16 @@ type Engine struct {
 	client *client
 	mapper *Mapper
 	live   Live
+	hashes hasher
 }
 
 // DefaultRequests is how many requests may be under way at once, over all
 // stacks. More made a server on two cores slower, not faster.
 const DefaultRequests = 16
 
-// New returns an Engine. requests bounds those under way at once; 0 is DefaultRequests.
-func New(config *rest.Config, httpClient *http.Client, mapper *Mapper, live Live, requests int) (*Engine, error) {
+// New returns an Engine. requests bounds those under way at once; 0 is
+// DefaultRequests. key is for the hashes of what may hold a secret; nil: made up.
+func New(config *rest.Config, httpClient *http.Client, mapper *Mapper, live Live, requests int, key []byte) (*Engine, error) {
 	if requests <= 0 {
 		requests = DefaultRequests
 	}
@@ -50,7 +52,7 @@ func New(config *rest.Config, httpClient *http.Client, mapper *Mapper, live Live
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{client: c, mapper: mapper, live: live}, nil
+	return &Engine{client: c, mapper: mapper, live: live, hashes: newHasher(key)}, nil
 }
 
 // Plan finds out what applying the request would do. It changes nothing. When
@@ -67,6 +69,7 @@ func (e *Engine) Plan(ctx context.Context, req Request) (Plan, error) {
 	}
 	req.Direct = req.Direct && len(wanted) == len(req.Objects)
 	changes, more := e.planObjects(ctx, req, wanted)
+	changes = append(changes, e.leave(req)...)
 	errs = append(errs, more...)
 	if err := ctx.Err(); err != nil {
 		return plan, err
@@ -104,7 +107,7 @@ func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Err
 			errs = errs.collect(prepared{ID: IDOf(o.Unstructured), Origin: o.Origin}, err)
 			continue
 		}
-		p, err := prepare(o, resource, req.Stack)
+		p, err := e.hashes.prepare(o, resource, req.Stack, req.Masks)
 		if err != nil {
 			errs = errs.collect(prepared{ID: IDOf(o.Unstructured), Origin: o.Origin}, err)
 			continue
@@ -204,6 +207,19 @@ func (e *Engine) confirmGone(ctx context.Context, kinds []schema.GroupKind) erro
 		}
 		return nil
 	})
+}
+
+// leave plans what can't be made now, and has to stay as it is.
+func (e *Engine) leave(req Request) []Change {
+	var out []Change
+	for _, o := range req.Leave {
+		change := Change{ID: IDOf(o.Unstructured), Action: ActionLeave, Origin: o.Origin, Reason: req.LeaveReason}
+		if live, ok := e.live.Get(change.ID); ok && live.Stack == req.Stack {
+			change.applied = Applied{UID: live.UID, Fingerprint: live.Fingerprint} // no hash: what it should be is not known
+		}
+		out = append(out, change)
+	}
+	return out
 }
 
 func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared) ([]Change, Errors) {
@@ -337,7 +353,7 @@ func (e *Engine) refused(ctx context.Context, req Request, change Change, err er
 		if getErr != nil {
 			return change, getErr
 		}
-		change.Action, change.uid, change.Reason = ActionReplace, before.GetUID(), reason(err)
+		change.Action, change.uid, change.Reason = ActionReplace, before.GetUID(), reason(err, p.mask())
 		return change, nil
 	}
 	return change, err
@@ -364,7 +380,7 @@ func (e *Engine) compare(ctx context.Context, req Request, change Change, answer
 		return change, fmt.Errorf("%w: the ApplySet %s has it; take the label %s off the object to adopt it", ErrClaimed, set, PartOfLabel)
 	}
 	change.uid = before.GetUID()
-	change.Fields = diff(before, answer)
+	change.Fields = e.hashes.diff(before, answer, req.Masks)
 	change.Action = ActionUpdate
 	switch print := e.live.Fingerprint(before); {
 	case before.GetLabels()[PartOfLabel] == "":

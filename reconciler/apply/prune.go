@@ -51,7 +51,7 @@ func (e *Engine) planRemovals(ctx context.Context, req Request, wanted []Change)
 	for _, c := range wanted {
 		keep[c.ID] = true
 	}
-	for _, o := range req.Objects { // also those that failed to plan
+	for _, o := range slices.Concat(req.Objects, req.Leave) { // also those that failed to plan
 		keep[IDOf(o.Unstructured)] = true
 	}
 	var gone []LiveObject

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
@@ -10,40 +11,65 @@ import (
 	"strings"
 )
 
-// secretsOf pairs what must not be seen of a Secret with what is shown instead:
-// its values, as they are written, encoded and decoded. Servers and policies quote
-// them in errors. It is nil for anything but a Secret.
-func secretsOf(p prepared) []string {
+// mask takes what must not be seen of an object out of a text: servers and
+// policies quote values in their errors. It is nil where there is nothing to hide.
+func (p prepared) mask() func(string) string {
+	secrets := p.secrets()
+	if p.masks == nil && secrets == nil {
+		return nil
+	}
+	return func(said string) string {
+		if p.masks != nil {
+			said = p.masks.Text(said)
+		}
+		return withoutSecrets(said, secrets)
+	}
+}
+
+// secrets are the values of an object that must not be seen, the longest first, as
+// they are written, encoded and decoded: those of a Secret, and those that its
+// annotation says were sealed. It is nil where there are none.
+func (p prepared) secrets() []string {
+	var body map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(p.body))
+	decoder.UseNumber()
+	if (!isSecret(p.ID) && !bytes.Contains(p.body, []byte(SealedAnnotation))) || decoder.Decode(&body) != nil {
+		return nil
+	}
+	sealed := map[string]bool{"data": true, "stringData": true}
 	if !isSecret(p.ID) {
-		return nil
+		sealed = sealedPaths(nil, body)
 	}
-	var body map[string]json.RawMessage
-	if json.Unmarshal(p.body, &body) != nil {
-		return nil
-	}
-	var out []string
-	add := func(text string) {
+	out := []string{}
+	atPaths("", body, sealed, func(text string) {
+		out = append(out, text)
 		if len(text) >= shortestSecret {
-			out = append(out, text, base64.StdEncoding.EncodeToString([]byte(text)))
-			if plain, err := base64.StdEncoding.DecodeString(text); err == nil && len(plain) >= shortestSecret {
-				out = append(out, string(plain))
-			}
+			out = append(out, base64.StdEncoding.EncodeToString([]byte(text)))
+		}
+		if plain, err := base64.StdEncoding.DecodeString(text); err == nil && len(plain) > 0 {
+			out = append(out, string(plain))
+		}
+	})
+	slices.SortFunc(out, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+	return slices.Compact(out)
+}
+
+// atPaths gives every leaf at or below some paths.
+func atPaths(path string, value any, paths map[string]bool, add func(string)) {
+	if paths[path] {
+		leaves(value, add)
+		return
+	}
+	switch v := value.(type) {
+	case map[string]any:
+		for k, child := range v {
+			atPaths(join(path, k), child, paths, add)
+		}
+	case []any:
+		for _, child := range v {
+			atPaths(path, child, paths, add)
 		}
 	}
-	for _, field := range []string{"data", "stringData"} {
-		var value any
-		decoder := json.NewDecoder(strings.NewReader(string(body[field])))
-		decoder.UseNumber()
-		if decoder.Decode(&value) == nil {
-			leaves(value, add)
-		}
-	}
-	slices.SortFunc(out, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) }) // the longest first
-	pairs := []string{}
-	for _, secret := range slices.Compact(out) {
-		pairs = append(pairs, secret, "REDACTED")
-	}
-	return pairs
 }
 
 func leaves(value any, add func(string)) {
@@ -62,16 +88,30 @@ func leaves(value any, add func(string)) {
 	}
 }
 
-// shortestSecret can be masked in a text; a shorter one is in every text. The
-// schema's complaints, which quote any value, are cut off before they do.
+// shortestSecret is masked anywhere in a text; a shorter one is part of other
+// words, and masked where it is a word of its own.
 const shortestSecret = 4
 
-var quotedValue = regexp.MustCompile(`, got .*`)
+// Where servers quote a value, whatever it is: the schema, and the validation.
+var (
+	gotValue    = regexp.MustCompile(`, got .*`)
+	quotedValue = regexp.MustCompile(`((?:Invalid|Unsupported|Duplicate) value: )("(?:[^"\\]|\\.)*"|\{.*\}|\S*\[.*\]|[^:\s]+)`)
+)
 
-// withoutSecrets masks them in what a server says about a Secret.
+// withoutSecrets masks them in what a server says about an object that has some.
 func withoutSecrets(text string, secrets []string) string {
 	if secrets == nil {
 		return text
 	}
-	return strings.NewReplacer(secrets...).Replace(quotedValue.ReplaceAllString(text, ""))
+	text = quotedValue.ReplaceAllString(gotValue.ReplaceAllString(text, ""), "${1}REDACTED")
+	var pairs []string
+	for _, secret := range secrets {
+		if len(secret) >= shortestSecret {
+			pairs = append(pairs, secret, "REDACTED")
+			continue
+		}
+		word := regexp.MustCompile(`(^|[^\pL\pN])` + regexp.QuoteMeta(secret) + `([^\pL\pN]|$)`)
+		text = word.ReplaceAllString(text, "${1}REDACTED${2}")
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
 }

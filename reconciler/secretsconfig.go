@@ -1,0 +1,164 @@
+package reconciler
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/plumbline-dev/plumbline/secrets"
+)
+
+// SecretsConfig is where the keys and the values come from that Git doesn't hold.
+type SecretsConfig struct {
+	// SOPS holds the keys for sealed files, of every source that has none of its own.
+	SOPS SOPSConfig `yaml:"sops,omitempty"`
+	// OpenBao resolves references such as ${bao:kv/grafana#admin-password}.
+	OpenBao *OpenBaoConfig `yaml:"openbao,omitempty"`
+}
+
+// SOPSConfig names keys. They are read when they are needed, and may rotate.
+type SOPSConfig struct {
+	// AgeKeyFile holds age identities, one a line, as age-keygen writes them.
+	AgeKeyFile string `yaml:"ageKeyFile,omitempty"`
+	// AgeKeyEnv is the name of an environment variable with the same content.
+	AgeKeyEnv string `yaml:"ageKeyEnv,omitempty"`
+	// AgeKeySecret is a Secret in the cluster; every key of it that ends in .agekey or .txt is read, or the one named.
+	AgeKeySecret *SecretRef `yaml:"ageKeySecret,omitempty"`
+	// PGPKeyFile holds private keys without a passphrase, armored or binary.
+	PGPKeyFile string `yaml:"pgpKeyFile,omitempty"`
+}
+
+// SecretRef is a Secret in the cluster.
+type SecretRef struct {
+	Namespace string `yaml:"namespace"`
+	Name      string `yaml:"name"`
+	Key       string `yaml:"key,omitempty"`
+}
+
+// OpenBaoConfig is one OpenBao, and what each source may read of it.
+type OpenBaoConfig struct {
+	// Address is https://HOST:PORT; http:// for tests.
+	Address string `yaml:"address"`
+	// Namespace in OpenBao.
+	Namespace string `yaml:"namespace,omitempty"`
+	// CAFile holds the certificates that https is checked against, in PEM.
+	CAFile string `yaml:"caFile,omitempty"`
+	// Auth is exactly one way to log in.
+	Auth OpenBaoAuthConfig `yaml:"auth"`
+	// Allow lists, by source, the paths that it may read: exact, or a prefix that ends in /*, with + for one
+	// segment. For sealed files of SOPS: MOUNT/decrypt/KEY of a transit engine. A source that is not listed may read nothing.
+	Allow map[string][]string `yaml:"allow,omitempty"`
+	// Interval is how often versions and leases are looked at. Default 1m.
+	Interval Duration `yaml:"interval,omitempty"`
+	// Timeout of one request. Default 10s.
+	Timeout Duration `yaml:"timeout,omitempty"`
+}
+
+// OpenBaoAuthConfig is how to log in to OpenBao.
+type OpenBaoAuthConfig struct {
+	// TokenFile holds a token.
+	TokenFile string `yaml:"tokenFile,omitempty"`
+	// TokenEnv is the name of an environment variable that holds one.
+	TokenEnv   string                 `yaml:"tokenEnv,omitempty"`
+	AppRole    *OpenBaoAppRoleConfig  `yaml:"appRole,omitempty"`
+	Kubernetes *OpenBaoRoleConfig     `yaml:"kubernetes,omitempty"`
+	JWT        *OpenBaoRoleConfig     `yaml:"jwt,omitempty"`
+	Userpass   *OpenBaoUserpassConfig `yaml:"userpass,omitempty"`
+}
+
+// OpenBaoAppRoleConfig is a role and the file of its secret ID.
+type OpenBaoAppRoleConfig struct {
+	RoleID       string `yaml:"roleID"`
+	SecretIDFile string `yaml:"secretIDFile"`
+	// Mount of the auth method. Default approle.
+	Mount string `yaml:"mount,omitempty"`
+}
+
+// OpenBaoRoleConfig is a role for which a signed token is shown.
+type OpenBaoRoleConfig struct {
+	Role string `yaml:"role"`
+	// TokenFile holds the signed token. Default with kubernetes: that of the pod's service account.
+	TokenFile string `yaml:"tokenFile,omitempty"`
+	// Mount of the auth method. Default kubernetes, or jwt.
+	Mount string `yaml:"mount,omitempty"`
+}
+
+// OpenBaoUserpassConfig is a user and the file of its password.
+type OpenBaoUserpassConfig struct {
+	Username     string `yaml:"username"`
+	PasswordFile string `yaml:"passwordFile"`
+	// Mount of the auth method. Default userpass.
+	Mount string `yaml:"mount,omitempty"`
+}
+
+// files are the paths in the configuration that are relative to its file.
+func (c *SecretsConfig) files() []*string {
+	out := c.SOPS.files()
+	if b := c.OpenBao; b != nil {
+		out = append(out, &b.CAFile, &b.Auth.TokenFile)
+		if b.Auth.AppRole != nil {
+			out = append(out, &b.Auth.AppRole.SecretIDFile)
+		}
+		for _, role := range []*OpenBaoRoleConfig{b.Auth.Kubernetes, b.Auth.JWT} {
+			if role != nil {
+				out = append(out, &role.TokenFile)
+			}
+		}
+		if b.Auth.Userpass != nil {
+			out = append(out, &b.Auth.Userpass.PasswordFile)
+		}
+	}
+	return out
+}
+
+func (c *SOPSConfig) files() []*string { return []*string{&c.AgeKeyFile, &c.PGPKeyFile} }
+
+// IsZero is true where no key is named.
+func (c SOPSConfig) IsZero() bool { return c == SOPSConfig{} }
+
+func (c SOPSConfig) validate() error {
+	if ref := c.AgeKeySecret; ref != nil && (ref.Name == "" || ref.Namespace == "") {
+		return errors.New("ageKeySecret: name and namespace are required")
+	}
+	return nil
+}
+
+func (c SecretsConfig) validate(sources []SourceConfig) error {
+	var errs []error
+	if err := c.SOPS.validate(); err != nil {
+		errs = append(errs, fmt.Errorf("secrets.sops.%w", err))
+	}
+	if c.OpenBao != nil {
+		if err := c.OpenBao.validate(sources); err != nil {
+			errs = append(errs, fmt.Errorf("secrets.openbao.%w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c OpenBaoConfig) validate(sources []SourceConfig) error {
+	if u, err := url.Parse(c.Address); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.User != nil {
+		return errors.New("address: want https://HOST:PORT, without a user") // not quoted: it may hold a password
+	}
+	for _, name := range sorted(c.Allow) {
+		if !slices.ContainsFunc(sources, func(s SourceConfig) bool { return s.Name == name }) {
+			return fmt.Errorf("allow: there is no source %q", name)
+		}
+		for _, path := range c.Allow[name] {
+			if strings.Trim(path, "/") != path || path == "" || strings.Contains(path, "//") || strings.Contains(path, "..") {
+				return fmt.Errorf("allow[%s]: %q: want a path such as kv/grafana or kv/home/*", name, path)
+			}
+		}
+	}
+	if err := c.Bao().Validate(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Bao is the configuration as the secrets package wants it.
+func (c OpenBaoConfig) Bao() secrets.BaoConfig {
+	return secrets.BaoConfig{Address: c.Address}
+}

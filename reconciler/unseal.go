@@ -1,0 +1,89 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/secrets"
+)
+
+// Secrets is what a trip opens sealed things with. The zero value opens nothing.
+type Secrets struct {
+	Key   secrets.HashKey                   // of all hashes of what may hold a secret
+	SOPS  func(source string) *secrets.SOPS // the keys of a source; nil: sealed files stay an error
+	Bao   *secrets.Bao                      // nil: there is none
+	Allow map[string][]string               // what each source may read of it
+}
+
+// sealed is how a trip of a stack opens what is sealed, and who masks what it opened.
+func (l *Loop) sealed(d Declared) (unsealFunc, secrets.Request) {
+	request := secrets.Request{Source: d.Source, Stack: d.Name, Allow: l.Secrets.Allow[d.Source],
+		Kinds: d.Spec.Secrets.References, Redactor: secrets.NewRedactor(l.Secrets.Key)}
+	if l.Secrets.SOPS == nil {
+		return nil, request
+	}
+	return func(ctx context.Context, tree fs.FS) fs.FS {
+		return l.Secrets.SOPS(d.Source).Files(ctx, tree, request.Redactor)
+	}, request
+}
+
+type unsealFunc func(context.Context, fs.FS) fs.FS
+
+// render renders the trip's stack, sealed files open.
+func (p *Pipeline) render(ctx context.Context, trip Trip) (render.Output, error) {
+	request := trip.Render
+	if trip.Unseal != nil {
+		request.FS = trip.Unseal(ctx, request.FS)
+	}
+	out, err := p.Render(ctx, request)
+	for _, o := range out.Objects { // names that everybody may read
+		trip.Secrets.Redactor.Public(o.GetAPIVersion(), o.GetKind(), o.GetNamespace(), o.GetName())
+	}
+	return out, trip.Secrets.Redactor.Error(err)
+}
+
+// references is what Resolve is to do for the trip.
+func (t Trip) references(rendered render.Output) secrets.Request {
+	request := t.Secrets
+	for _, o := range rendered.Objects {
+		request.Objects = append(request.Objects, secrets.Object(o))
+	}
+	return request
+}
+
+// request is what Plan is to do for the trip. Workloads that restart with their
+// Secrets say so; one whose Secret can't be read stays as it is, with it.
+func (t Trip) request(resolved secrets.Resolved, key secrets.HashKey) apply.Request {
+	request := t.Apply
+	request.Stack, request.Removed = t.Stack, t.Removed
+	objects, left := resolved.Objects, resolved.Unresolved
+	if t.Restart {
+		var unknown []secrets.Object
+		objects, unknown = secrets.Checksums(objects, left, key)
+		left = slices.Concat(left, unknown)
+	}
+	for _, o := range objects {
+		request.Objects = append(request.Objects, apply.Object(o))
+	}
+	for _, o := range left {
+		request.Leave = append(request.Leave, apply.Object(o))
+	}
+	if resolved.Stale != nil {
+		request.LeaveReason = resolved.Stale.Error()
+	}
+	if t.Secrets.Redactor.Opened() {
+		request.Masks = t.Secrets.Redactor
+	}
+	return request
+}
+
+// refused is true where OpenBao has not what a stack refers to, or does not give
+// it: what is in Git may be right, so it is asked again now and then.
+func refused(err error) bool {
+	var reference *secrets.ReferenceError
+	return errors.As(err, &reference)
+}

@@ -49,6 +49,7 @@ type Loop struct {
 	statuses workqueue.TypedDelayingInterface[string]
 	fetches  chan struct{}
 	renders  chan struct{}
+	unseen   string    // why some secrets can't be looked at, as it was said last
 	progress time.Time // when the last of the passing states is to be written
 }
 

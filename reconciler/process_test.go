@@ -42,6 +42,8 @@ func TestDue(t *testing.T) {
 		{"stalled, and a hand", with(func(s *stackState) { s.generation, s.stalled = 4, 4 }), []Trigger{TriggerHand}, false, stepGo, TriggerHand},
 		{"stalled, and the resync", with(func(s *stackState) { s.generation, s.stalled = 4, 4 }), []Trigger{TriggerInterval}, false, stepGo, TriggerInterval},
 		{"stalled, and what stood in the way is gone", with(func(s *stackState) { s.generation, s.stalled = 4, 4 }), []Trigger{TriggerRetry}, false, stepGo, TriggerRevision},
+		{"what it read from OpenBao moved", settled(), []Trigger{TriggerSecrets}, false, stepGo, TriggerSecrets},
+		{"the same, where drift is only looked at", with(detect), []Trigger{TriggerSecrets}, false, stepGo, TriggerSecrets},
 		{"stalled, and newer inputs", with(func(s *stackState) { s.generation, s.stalled = 5, 4 }), []Trigger{TriggerRevision}, false, stepGo, TriggerRevision},
 		{"backing off", with(func(s *stackState) { s.failures, s.retryAt = 2, time.Now().Add(time.Hour) }), []Trigger{TriggerDrift}, true, stepObserve, ""},
 		{"backing off, and a hand", with(func(s *stackState) { s.failures, s.retryAt = 2, time.Now().Add(time.Hour) }), []Trigger{TriggerHand}, false, stepGo, TriggerHand},

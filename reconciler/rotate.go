@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -35,65 +36,59 @@ func (l *Loop) rotate(ctx context.Context) {
 type movedFunc func(context.Context, map[secrets.Read]secrets.Version) (map[secrets.Read]string, error)
 
 func (l *Loop) lookAtSecrets(ctx context.Context, moved movedFunc) {
-	for _, round := range l.reads() {
-		changes, err := moved(ctx, round)
-		if ctx.Err() != nil {
-			return
-		}
-		l.mu.Lock()
-		for name, s := range l.stacks {
-			l.secretsMoved(name, s, round, changes, err)
-		}
-		l.mu.Unlock()
-		if err != nil {
-			return
-		}
+	reads := l.reads()
+	changes, err := moved(ctx, reads)
+	if ctx.Err() != nil {
+		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.saySome(err)
 	for name, s := range l.stacks {
-		if s.refused {
+		switch {
+		case s.refused:
 			s.retryAt = time.Time{}
 			l.trigger(name, TriggerRetry)
+		case len(s.reads) == 0:
+		case secrets.Unavailable(err):
+			l.saySecrets(name, s, err)
+		default:
+			l.secretsMoved(name, s, reads, changes)
 		}
 	}
 }
 
-// reads is what the stacks have read: in one round, but where two have read the
-// same at different times.
-func (l *Loop) reads() []map[secrets.Read]secrets.Version {
+// saySome tells, once, why some secrets can't be looked at.
+func (l *Loop) saySome(err error) {
+	text := ""
+	if err != nil && !secrets.Unavailable(err) {
+		text = err.Error()
+	}
+	if text != "" && text != l.unseen {
+		l.Log.Warn("secrets not looked at: they rotate with the resync, or by hand", "error", text)
+	}
+	l.unseen = text
+}
+
+// reads is what the stacks have read.
+func (l *Loop) reads() map[secrets.Read]secrets.Version {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rounds := []map[secrets.Read]secrets.Version{}
-	for _, name := range sorted(l.stacks) {
-		for read, version := range l.stacks[name].reads {
-			fits := func(round map[secrets.Read]secrets.Version) bool {
-				other, taken := round[read]
-				return !taken || other == version
-			}
-			i := slices.IndexFunc(rounds, fits)
-			if i < 0 {
-				i, rounds = len(rounds), append(rounds, map[secrets.Read]secrets.Version{})
-			}
-			rounds[i][read] = version
-		}
+	all := map[secrets.Read]secrets.Version{}
+	for _, s := range l.stacks {
+		maps.Copy(all, s.reads)
 	}
-	return rounds
+	return all
 }
 
-// secretsMoved tells one stack what became of what it read.
-func (l *Loop) secretsMoved(name string, s *stackState, round map[secrets.Read]secrets.Version, changes map[secrets.Read]string, err error) {
-	if len(s.reads) == 0 {
-		return
-	}
-	if err != nil {
-		l.saySecrets(name, s, err)
-		return
-	}
+// secretsMoved sets a stack in motion that read what has moved, unless it has read
+// it again in the meantime.
+func (l *Loop) secretsMoved(name string, s *stackState, asked map[secrets.Read]secrets.Version, changes map[secrets.Read]string) {
 	for read, version := range s.reads {
-		why, moved := changes[read]
-		if moved && round[read] == version {
-			l.Log.Info("secret moved", "stack", name, "path", read.Path, "why", why)
+		if why, moved := changes[read]; moved && asked[read] == version {
+			if s.stale == "" {
+				l.Log.Info("secret moved", "stack", name, "path", read.Path, "why", why)
+			}
 			l.trigger(name, TriggerSecrets)
 			return
 		}
@@ -130,14 +125,17 @@ func (l *Loop) saySecrets(name string, s *stackState, err error) {
 	condition := metav1.Condition{Type: ConditionSecrets, Status: metav1.ConditionTrue, Reason: "Read"}
 	if s.stale != "" {
 		condition.Status, condition.Reason = metav1.ConditionFalse, "OpenBaoUnavailable"
-		condition.Message = short(s.redactor.Text(s.stale), messageBytes)
+		condition.Message = short("what was read last stays applied: "+s.redactor.Text(s.stale), messageBytes)
 	}
 	setCondition(&s.status.Conditions, condition)
 	if before == s.stale {
 		return
 	}
-	if before == "" || s.stale == "" {
-		l.Log.Warn("secrets", "stack", name, "available", s.stale == "", "error", s.redactor.Text(s.stale))
+	switch {
+	case before == "":
+		l.Log.Warn("secrets unavailable", "stack", name, "error", s.redactor.Text(s.stale))
+	case s.stale == "":
+		l.Log.Info("secrets available again", "stack", name)
 	}
 	l.statuses.Add(name)
 }

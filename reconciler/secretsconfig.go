@@ -3,9 +3,10 @@ package reconciler
 import (
 	"errors"
 	"fmt"
-	"net/url"
+	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/plumbline-dev/plumbline/secrets"
 )
@@ -139,9 +140,6 @@ func (c SecretsConfig) validate(sources []SourceConfig) error {
 }
 
 func (c OpenBaoConfig) validate(sources []SourceConfig) error {
-	if u, err := url.Parse(c.Address); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.User != nil {
-		return errors.New("address: want https://HOST:PORT, without a user") // not quoted: it may hold a password
-	}
 	for _, name := range sorted(c.Allow) {
 		if !slices.ContainsFunc(sources, func(s SourceConfig) bool { return s.Name == name }) {
 			return fmt.Errorf("allow: there is no source %q", name)
@@ -152,13 +150,31 @@ func (c OpenBaoConfig) validate(sources []SourceConfig) error {
 			}
 		}
 	}
-	if err := c.Bao().Validate(); err != nil {
-		return err
-	}
-	return nil
+	return c.Bao(nil).Validate()
 }
 
 // Bao is the configuration as the secrets package wants it.
-func (c OpenBaoConfig) Bao() secrets.BaoConfig {
-	return secrets.BaoConfig{Address: c.Address}
+func (c OpenBaoConfig) Bao(hashes secrets.HashKey) secrets.BaoConfig {
+	auth := secrets.BaoAuthConfig{TokenFile: c.Auth.TokenFile}
+	if name := c.Auth.TokenEnv; name != "" {
+		auth.Token = func() (string, error) {
+			if token := os.Getenv(name); token != "" {
+				return token, nil
+			}
+			return "", fmt.Errorf("the environment variable %s is not set", name)
+		}
+	}
+	if a := c.Auth.AppRole; a != nil {
+		auth.AppRole = &secrets.AppRoleConfig{RoleID: a.RoleID, SecretIDFile: a.SecretIDFile, Mount: a.Mount}
+	}
+	if a := c.Auth.Kubernetes; a != nil {
+		auth.Kubernetes = &secrets.KubernetesAuthConfig{Role: a.Role, TokenFile: a.TokenFile, Mount: a.Mount}
+	}
+	if a := c.Auth.JWT; a != nil {
+		auth.JWT = &secrets.JWTConfig{Role: a.Role, TokenFile: a.TokenFile, Mount: a.Mount}
+	}
+	if a := c.Auth.Userpass; a != nil {
+		auth.Userpass = &secrets.UserpassConfig{Username: a.Username, PasswordFile: a.PasswordFile, Mount: a.Mount}
+	}
+	return secrets.BaoConfig{Address: c.Address, Namespace: c.Namespace, CAFile: c.CAFile, Auth: auth, Timeout: time.Duration(c.Timeout), Hashes: hashes}
 }

@@ -85,5 +85,5 @@ func (t Trip) request(resolved secrets.Resolved, key secrets.HashKey) apply.Requ
 // it: what is in Git may be right, so it is asked again now and then.
 func refused(err error) bool {
 	var reference *secrets.ReferenceError
-	return errors.As(err, &reference)
+	return errors.As(err, &reference) && !secrets.Unavailable(err)
 }

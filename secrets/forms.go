@@ -8,75 +8,173 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
-// Bounds on what is remembered of a long value: errors and diffs quote its
-// beginning, or a line of it.
+// A long value is known by its chunks: errors and diffs quote its beginning, or a
+// line of it, and what is compared at one place of a text stays small.
 const (
 	chunk        = 32
 	chunkedBytes = 4 << 10
-	knownLines   = 200
+	linedBytes   = 16 << 10
 	shortestLine = 16
 )
 
-// formsOf lists the ways in which a value may be written down: itself, its parts
-// where it is long, and what encoders make of it.
-func formsOf(text string) []string {
-	var out []string
-	for _, part := range partsOf(text) {
-		out = append(out, part, hex.EncodeToString([]byte(part)), url.QueryEscape(part), url.PathEscape(part),
-			strings.ReplaceAll(part, "'", "''"))
-		out = append(out, base64Forms(part)...)
-		quoted := strconv.Quote(part)
-		plain, escaped := jsonForms(part)
-		again, _ := jsonForms(plain) // JSON within JSON
-		out = append(out, quoted[1:len(quoted)-1], plain, escaped, again)
+// written is one way to write a fragment of a value down, and how long what follows
+// it is, written so.
+type written struct {
+	text string
+	rest int
+}
+
+// fragment is a part of a value by which it is known. last is set on the one that
+// ends it, rest on the one behind which no others are known; next is the byte
+// behind one that another follows.
+type fragment struct {
+	text, rest, next string
+	last             bool
+}
+
+// formsOf lists the ways in which a value may be written down.
+func formsOf(text string) []written {
+	var out []written
+	for _, p := range fragmentsOf(text) {
+		out = append(out, p.forms()...)
 	}
 	return out
 }
 
-func partsOf(text string) []string {
-	parts := []string{text}
+func fragmentsOf(text string) []fragment {
+	pieces := cut(text)
 	if trimmed := strings.TrimSpace(text); trimmed != text {
-		parts = append(parts, trimmed)
+		pieces = append(pieces, cut(trimmed)...)
 	}
-	for i, line := range strings.Split(text, "\n") {
-		if line = strings.TrimSpace(line); i < knownLines && len(line) >= shortestLine && len(line) < len(text) && !strings.HasPrefix(line, "-----") {
-			parts = append(parts, line)
+	read := 0
+	for line := range strings.Lines(text) {
+		if read += len(line); read > linedBytes {
+			break
+		}
+		line = strings.TrimSpace(line)
+		if len(line) >= shortestLine && len(line) < len(text) && !strings.HasPrefix(line, "-----") && !dull(line) {
+			pieces = append(pieces, cut(line)...)
 		}
 	}
-	if len(text) > 2*chunk {
-		for i := 0; i+chunk <= min(len(text), chunkedBytes); i += chunk {
-			parts = append(parts, text[i:i+chunk])
-		}
-	}
-	return parts
+	return pieces
 }
 
-// base64Forms are what is the same in every base64 text that holds the value, for
-// each of the three places at which it may begin there.
-func base64Forms(text string) []string {
-	var out []string
-	for shift := range 3 {
-		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-			encoded := encoding.EncodeToString([]byte(strings.Repeat("\x00", shift) + text))
-			from := []int{0, 2, 3}[shift]
-			to := (shift + len(text)) * 8 / 6
-			if from < to {
-				out = append(out, encoded[from:to])
+// cut is the whole of a short text; of a long one, chunks without a gap between
+// them, but for those that say nothing.
+func cut(text string) []fragment {
+	if len(text) <= 2*chunk {
+		return []fragment{{text: text, last: true}}
+	}
+	var all, telling []fragment
+	for i := 0; i < len(text); {
+		p := fragment{text: text[i:runeStart(text, i+chunk)]}
+		if i+chunk >= len(text) {
+			p = fragment{text: text[runeStart(text, len(text)-chunk):], last: true}
+		}
+		i += len(p.text)
+		if !p.last {
+			p.next = text[i : i+1]
+		}
+		if !p.last && i >= chunkedBytes {
+			p.rest = text[i:]
+		}
+		all = append(all, p)
+		if p.rest != "" || !dull(p.text) {
+			telling = append(telling, p)
+		}
+		if p.last || p.rest != "" {
+			break
+		}
+	}
+	if len(telling) == 0 {
+		return all
+	}
+	return telling
+}
+
+// runeStart is where the character begins that holds the byte at i: an encoder
+// wouldn't know half of one.
+func runeStart(text string, i int) int {
+	i = min(i, len(text))
+	for back := i; back > i-utf8.UTFMax && back > 0; back-- {
+		if back == len(text) || utf8.RuneStart(text[back]) {
+			return back
+		}
+	}
+	return i
+}
+
+// dull is true of rulers, indentation and padding.
+func dull(text string) bool {
+	var seen []byte
+	for i := range len(text) {
+		if bytes.IndexByte(seen, text[i]) < 0 {
+			if seen = append(seen, text[i]); len(seen) > 3 {
+				return false
 			}
 		}
 	}
-	return append(out, base64.StdEncoding.EncodeToString([]byte(text)), base64.URLEncoding.EncodeToString([]byte(text)))
+	return true
 }
 
-// jsonForms are a text within the quotes of JSON, as most write it and as Go does.
-func jsonForms(text string) (plain, escaped string) {
+// encoders write each character by itself, so a chunk is written the same within
+// the whole.
+var encoders = []func(string) string{
+	func(s string) string { return s },
+	func(s string) string { return hex.EncodeToString([]byte(s)) },
+	url.QueryEscape,
+	url.PathEscape,
+	func(s string) string { return strings.ReplaceAll(s, "'", "''") },
+	func(s string) string { q := strconv.Quote(s); return q[1 : len(q)-1] },
+	plainJSON,
+	escapedJSON,
+	func(s string) string { return plainJSON(plainJSON(s)) },
+	func(s string) string { return plainJSON(escapedJSON(s)) },
+}
+
+func (p fragment) forms() []written {
+	var out []written
+	for _, encode := range encoders {
+		out = append(out, written{encode(p.text), len(encode(p.rest))})
+	}
+	for _, text := range p.base64() {
+		out = append(out, written{text, base64.StdEncoding.EncodedLen(len(p.rest))})
+	}
+	return out
+}
+
+// base64 is what is the same in every base64 text that holds the fragment, for each
+// of the three places at which it may begin there. The next byte closes the gap
+// between two pieces, where one letter is of both.
+func (p fragment) base64() []string {
+	var out []string
+	for shift := range 3 {
+		bytes, from := []byte("\x00\x00"[:shift]+p.text+p.next), []int{0, 2, 3}[shift]
+		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			encoded := encoding.EncodeToString(bytes)
+			out = append(out, encoded[from:len(bytes)*8/6])
+			if p.last { // where the text ends too, its last letter is known, and padding
+				out = append(out, encoded[from:], encoding.WithPadding(base64.StdPadding).EncodeToString(bytes)[from:])
+			}
+		}
+	}
+	return out
+}
+
+// plainJSON is a text within the quotes of JSON, as most write it.
+func plainJSON(text string) string {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(text) // of a string into a buffer: can't fail
-	plain = strings.TrimSuffix(b.String(), "\n")
+	return b.String()[1 : b.Len()-2]
+}
+
+// escapedJSON is plainJSON as Go writes it.
+func escapedJSON(text string) string {
 	full, _ := json.Marshal(text)
-	return plain[1 : len(plain)-1], string(full[1 : len(full)-1])
+	return string(full[1 : len(full)-1])
 }

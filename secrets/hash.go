@@ -32,5 +32,8 @@ func (k HashKey) Sum(purpose string, parts ...string) []byte {
 // String keeps the key out of what is printed.
 func (k HashKey) String() string { return Mask }
 
-// GoString is String for %#v.
-func (k HashKey) GoString() string { return Mask }
+// Format is String for every verb: the bytes of a slice print with some.
+func (k HashKey) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(Mask)) }
+
+// MarshalText is String for JSON, YAML and structured logs.
+func (k HashKey) MarshalText() ([]byte, error) { return []byte(Mask), nil }

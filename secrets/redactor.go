@@ -1,10 +1,11 @@
 package secrets
 
 import (
-	"errors"
 	"fmt"
 	"hash/maphash"
-	"slices"
+	"math"
+	"math/bits"
+	"math/rand/v2"
 	"strings"
 	"sync"
 )
@@ -22,32 +23,38 @@ const Mask = "[REDACTED]"
 type Redactor struct {
 	key  HashKey
 	seed maphash.Seed
+	keys [2]uint64 // of the hash of prefixes
 
 	mu     sync.RWMutex
-	filter [1 << 13]byte       // of prefixes: most places in a text are passed by here
-	forms  map[uint64][]form   // by the hash of their first bytes
+	filter []uint64            // of prefixes: most places in a text are passed by here
+	sizes  map[uint64]uint32   // of the forms that begin with a prefix: by its hash, and by what follows that
+	forms  map[uint64]uint32   // by their hash: how much behind them is masked too
 	leaves map[uint64]struct{} // of values that go by their key
 	public map[string]bool
 	opened bool
 }
 
-// form is one way to write a value down.
-type form struct {
-	size int
-	sum  uint64
-}
-
-// shortest is how long a value has to be to be masked wherever it occurs.
+// shortest is how long a value has to be to be masked wherever it occurs, and how
+// much of it is its prefix.
 const shortest = 6
 
 // NewRedactor returns a Redactor that knows nothing yet. key makes its hashes
 // comparable with those of other runs.
 func NewRedactor(key HashKey) *Redactor {
-	return &Redactor{key: key, seed: maphash.MakeSeed(), forms: map[uint64][]form{}, leaves: map[uint64]struct{}{}, public: map[string]bool{}}
+	return &Redactor{
+		key:    key,
+		seed:   maphash.MakeSeed(),
+		keys:   [2]uint64{rand.Uint64(), rand.Uint64() | 1},
+		sizes:  map[uint64]uint32{},
+		forms:  map[uint64]uint32{},
+		leaves: map[uint64]struct{}{},
+		public: map[string]bool{},
+	}
 }
 
 // Public names something that stands in Git for everybody to read. A value that
-// says the same can't be hidden by hiding that name everywhere; it goes by its key.
+// says the same can't be hidden by hiding that name everywhere; it goes by its key,
+// also where it was added before: all of a file may be sealed, its names too.
 func (r *Redactor) Public(names ...string) {
 	if r == nil {
 		return
@@ -56,6 +63,11 @@ func (r *Redactor) Public(names ...string) {
 	defer r.mu.Unlock()
 	for _, name := range names {
 		r.public[strings.ToLower(name)] = true
+		for _, p := range fragmentsOf(name) {
+			for _, form := range p.forms() {
+				delete(r.forms, maphash.String(r.seed, form.text))
+			}
+		}
 	}
 }
 
@@ -71,25 +83,67 @@ func (r *Redactor) Add(key string, value []byte) {
 	trimmed := strings.TrimSpace(text)
 	r.leaves[r.leaf(key, text)] = struct{}{}
 	r.leaves[r.leaf(key, trimmed)] = struct{}{}
-	if len(trimmed) < shortest || common[strings.ToLower(trimmed)] || r.public[strings.ToLower(trimmed)] {
+	if r.usual(trimmed) {
 		return
 	}
-	for _, f := range formsOf(text) {
-		r.know(f)
+	for _, p := range fragmentsOf(text) {
+		if r.usual(p.text) { // a line of it may be
+			continue
+		}
+		for _, form := range p.forms() {
+			r.know(form)
+		}
 	}
 }
 
-func (r *Redactor) know(text string) {
-	if len(text) < shortest {
+// usual is true of what can't be masked wherever it occurs.
+func (r *Redactor) usual(text string) bool {
+	return len(text) < shortest || common[strings.ToLower(text)] || r.public[strings.ToLower(text)] || strings.Contains(Mask, text)
+}
+
+func (r *Redactor) know(w written) {
+	if len(w.text) < shortest {
 		return
 	}
-	prefix := maphash.String(r.seed, text[:shortest])
-	f := form{len(text), maphash.String(r.seed, text)}
-	if slices.Contains(r.forms[prefix], f) {
+	sum := maphash.String(r.seed, w.text)
+	rest, known := r.forms[sum]
+	r.forms[sum] = max(rest, uint32(min(w.rest, math.MaxUint32)))
+	if known {
 		return
 	}
-	r.forms[prefix] = append(r.forms[prefix], f)
-	r.filter[prefix>>3&(1<<13-1)] |= 1 << (prefix & 7)
+	hash := r.prefix(load(w.text) | uint64(w.text[shortest-1])<<40)
+	size := uint32(len(w.text))
+	at := hash
+	for r.sizes[at] != 0 && r.sizes[at] != size {
+		at++
+	}
+	r.sizes[at] = size
+	if len(r.filter)*4 < len(r.sizes) && len(r.filter) < widest {
+		r.grow()
+	}
+	r.filter[hash>>6&uint64(len(r.filter)-1)] |= 1 << (hash & 63)
+}
+
+// widest is how many words the filter has at most: half a megabyte.
+const widest = 1 << 16
+
+// grow keeps one bit of the filter in sixteen set at most, up to its widest.
+func (r *Redactor) grow() {
+	r.filter = make([]uint64, max(2*len(r.filter), 64))
+	for hash := range r.sizes {
+		r.filter[hash>>6&uint64(len(r.filter)-1)] |= 1 << (hash & 63)
+	}
+}
+
+// load is all of a prefix but its last byte.
+func load(s string) uint64 {
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32
+}
+
+// prefix hashes six bytes: keyed, and not to be turned round.
+func (r *Redactor) prefix(bytes uint64) uint64 {
+	high, low := bits.Mul64(bytes^r.keys[0], r.keys[1])
+	return high ^ low
 }
 
 // Opened is true when the run opened anything at all.
@@ -129,17 +183,14 @@ func (r *Redactor) find(s string, first bool) (spans [][2]int) {
 	if len(r.forms) == 0 {
 		return nil
 	}
+	filter, window := r.filter, load(s)<<8
 	for i := 0; i+shortest <= len(s); i++ {
-		prefix := maphash.String(r.seed, s[i:i+shortest])
-		if r.filter[prefix>>3&(1<<13-1)]&(1<<(prefix&7)) == 0 {
+		window = window>>8 | uint64(s[i+shortest-1])<<40
+		hash := r.prefix(window)
+		if filter[hash>>6&uint64(len(filter)-1)]&(1<<(hash&63)) == 0 {
 			continue
 		}
-		end := 0
-		for _, f := range r.forms[prefix] {
-			if f.size <= len(s)-i && i+f.size > end && maphash.String(r.seed, s[i:i+f.size]) == f.sum {
-				end = i + f.size
-			}
-		}
+		end := r.longest(s, i, hash)
 		switch last := len(spans) - 1; {
 		case end == 0:
 		case last >= 0 && i <= spans[last][1]:
@@ -152,6 +203,22 @@ func (r *Redactor) find(s string, first bool) (spans [][2]int) {
 		}
 	}
 	return spans
+}
+
+// longest is where the longest form ends that begins at i; 0 where none does.
+func (r *Redactor) longest(s string, i int, hash uint64) (end int) {
+	for ; ; hash++ {
+		size := int(r.sizes[hash])
+		if size == 0 {
+			return end
+		}
+		if size > len(s)-i {
+			continue
+		}
+		if rest, known := r.forms[maphash.String(r.seed, s[i:i+size])]; known {
+			end = max(end, min(i+size+int(rest), len(s)))
+		}
+	}
 }
 
 // Leaf is true when a value in an object, under this last key of its path, is or
@@ -168,7 +235,12 @@ func (r *Redactor) Leaf(key string, value any) bool {
 }
 
 func (r *Redactor) leaf(key, value string) uint64 {
-	return maphash.String(r.seed, key+"\x00"+value)
+	var h maphash.Hash
+	h.SetSeed(r.seed)
+	_, _ = h.WriteString(key) // never fails, says hash/maphash
+	_ = h.WriteByte(0)
+	_, _ = h.WriteString(value)
+	return h.Sum64()
 }
 
 // Hash stands for a value where a change is to be seen and the value is not.
@@ -182,17 +254,19 @@ func (r *Redactor) Hash(value any) string {
 // Error is err with its text masked. What errors.Is and errors.As find in it is as
 // it was: it must not be printed by itself.
 func (r *Redactor) Error(err error) error {
-	var done *redacted
-	if err == nil || r == nil || (errors.As(err, &done) && done.by == r) {
+	if err == nil || r == nil {
 		return err
 	}
-	return &redacted{err, r.Text(err.Error()), r}
+	text := r.Text(err.Error())
+	if done, ok := err.(*redacted); ok && done.text == text { //nolint:errorlint // one further in says nothing of what was wrapped around it
+		return err
+	}
+	return &redacted{err, text}
 }
 
 type redacted struct {
 	err  error
 	text string
-	by   *Redactor
 }
 
 func (e *redacted) Error() string { return e.text }

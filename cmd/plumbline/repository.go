@@ -112,7 +112,7 @@ func (r *repository) render(ctx context.Context, redactor *secrets.Redactor) ([]
 		return nil, err
 	}
 	source := config.Sources[0]
-	opener, err := unsealing(config, nil)
+	opener, err := unsealing(config, nil, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -22,10 +22,10 @@ import (
 
 // unsealing makes what opens sealed things from the configuration. Nothing is read
 // or asked yet. client is for keys in the cluster; nil: there is none.
-func unsealing(config reconciler.Config, client dynamic.Interface) (reconciler.Secrets, error) {
-	out := reconciler.Secrets{}
+func unsealing(config reconciler.Config, client dynamic.Interface, key secrets.HashKey) (reconciler.Secrets, error) {
+	out := reconciler.Secrets{Key: key}
 	if c := config.Secrets.OpenBao; c != nil {
-		bao, err := secrets.NewBao(c.Bao())
+		bao, err := secrets.NewBao(c.Bao(key))
 		if err != nil {
 			return out, fmt.Errorf("secrets.openbao: %w", err)
 		}

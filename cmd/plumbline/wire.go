@@ -38,11 +38,10 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 	if err != nil {
 		return nil, err
 	}
-	opener, err := unsealing(config, client.dynamic)
+	opener, err := unsealing(config, client.dynamic, key)
 	if err != nil {
 		return nil, err
 	}
-	opener.Key = key
 	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: log, Secrets: opener}
 	observer := observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved,
 		Trouble: func(r schema.GroupVersionResource, err error) {

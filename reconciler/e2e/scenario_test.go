@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,9 @@ type scenario struct {
 	seen      int // records of the daemon's log that were looked at
 	log       *buffer
 	uids      map[string]string
+	seals     sealing
+	listen    string // address of the daemons; "": none
+	temp      string // of the daemons' temporary files; "": as usual
 	resync    string // of the daemons that start from now on; "": as usual
 }
 
@@ -89,6 +93,10 @@ func (s *scenario) close() error {
 		err = s.stop()
 	}
 	s.proxy.close()
+	if s.seals.front != nil {
+		s.seals.front.Close()
+		err = errors.Join(err, s.seals.bao.Stop())
+	}
 	for _, sign := range []string{"DATA RACE", "panic:", "fatal error:"} {
 		if strings.Contains(s.log.String(), sign) {
 			err = errors.Join(err, fmt.Errorf("the daemon's log has: %s", sign))
@@ -205,9 +213,12 @@ func (s *scenario) config(name, kubeconfig string) (string, error) {
 		sources = append(sources, s.sources[repo])
 	}
 	config := map[string]any{
-		"sources": sources, "listen": "off", "stateDir": filepath.Join(s.dir, name),
+		"sources": sources, "listen": cmp.Or(s.listen, "off"), "stateDir": filepath.Join(s.dir, name),
 		"cluster":  map[string]any{"kubeconfig": kubeconfig},
 		"election": map[string]any{"name": s.id},
+	}
+	if s.seals.config != nil {
+		config["secrets"] = s.seals.config
 	}
 	if s.resync != "" {
 		config["resync"] = s.resync
@@ -232,7 +243,11 @@ func (s *scenario) runAs(ctx context.Context, name, kubeconfig string) (*lab.Dae
 	if err != nil {
 		return nil, err
 	}
-	return lab.StartDaemon(ctx, binary, file, nil, s.log)
+	var env []string
+	if s.temp != "" {
+		env = append(env, "TMPDIR="+s.temp)
+	}
+	return lab.StartDaemon(ctx, binary, file, env, s.log)
 }
 
 // stop ends the daemon as SIGTERM does.

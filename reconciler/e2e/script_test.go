@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +25,9 @@ type scenarioKey struct{}
 // source of the repository home. $home_dir is its working tree.
 func TestScripts(t *testing.T) {
 	cmds := map[string]func(*testscript.TestScript, bool, []string){}
-	for name, w := range words {
+	all := maps.Clone(words)
+	maps.Copy(all, sealingWords)
+	for name, w := range all {
 		cmds[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 			s := ts.Value(scenarioKey{}).(*scenario)
 			for i := range args {
@@ -208,6 +211,9 @@ var words = map[string]word{
 	"mark": {"mark: the log and the requests count from here", 0, false, func(_ context.Context, s script, _ []string) error {
 		s.seen = len(s.daemon.Records())
 		s.proxy.take()
+		if s.seals.front != nil {
+			s.seals.front.take()
+		}
 		return nil
 	}},
 	"expect-log": {"[!] expect-log [key pattern]...: since the mark; negated, at once", 2, true, func(ctx context.Context, s script, args []string) error {

@@ -1,0 +1,73 @@
+package secrets
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+func objectOf(t *testing.T, text string) Object {
+	t.Helper()
+	u := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
+		t.Fatal(err)
+	}
+	return Object{Unstructured: u}
+}
+
+// checksumsOf gives the note of each workload, and who has none is not in it.
+func checksumsOf(objects, unread []Object, key HashKey) (notes map[string]string, left []string) {
+	made, rest := Checksums(objects, unread, key)
+	notes = map[string]string{}
+	for _, o := range made {
+		if path, _ := uses(o); path != nil {
+			if note, ok, _ := unstructured.NestedString(o.Object, append(slices.Clone(path), "metadata", "annotations", ChecksumAnnotation)...); ok {
+				notes[o.GetName()] = note
+			}
+		}
+	}
+	for _, o := range rest {
+		left = append(left, o.GetName())
+	}
+	return notes, left
+}
+
+func TestChecksums(t *testing.T) {
+	const secret = `{apiVersion: v1, kind: Secret, metadata: {name: pw, namespace: a}, stringData: {x: VALUE}}`
+	workloads := []Object{
+		objectOf(t, `{apiVersion: apps/v1, kind: Deployment, metadata: {name: env, namespace: a}, spec: {template: {spec: {containers: [{env: [{name: X, valueFrom: {secretKeyRef: {name: pw, key: x}}}]}]}}}}`),
+		objectOf(t, `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: from, namespace: a}, spec: {template: {metadata: {annotations: {own: kept}}, spec: {initContainers: [{envFrom: [{secretRef: {name: pw}}]}]}}}}`),
+		objectOf(t, `{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: volume, namespace: a}, spec: {template: {spec: {volumes: [{name: v, secret: {secretName: pw}}]}}}}`),
+		objectOf(t, `{apiVersion: batch/v1, kind: CronJob, metadata: {name: projected, namespace: a}, spec: {jobTemplate: {spec: {template: {spec: {volumes: [{name: v, projected: {sources: [{secret: {name: pw}}]}}]}}}}}}`),
+		objectOf(t, `{apiVersion: apps/v1, kind: Deployment, metadata: {name: elsewhere, namespace: b}, spec: {template: {spec: {volumes: [{name: v, secret: {secretName: pw}}]}}}}`),
+		objectOf(t, `{apiVersion: apps/v1, kind: Deployment, metadata: {name: pulls, namespace: a}, spec: {template: {spec: {imagePullSecrets: [{name: pw}], containers: [{name: pw}]}}}}`),
+	}
+	key := NewHashKey()
+	at := func(value string, key HashKey) map[string]string {
+		notes, left := checksumsOf(append(slices.Clone(workloads), objectOf(t, strings.Replace(secret, "VALUE", value, 1))), nil, key)
+		if len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+		return notes
+	}
+	one, two := at("one", key), at("two", key)
+	if got := slices.Sorted(maps.Keys(one)); !slices.Equal(got, []string{"env", "from", "projected", "volume"}) {
+		t.Errorf("noted on %v", got)
+	}
+	for name := range one {
+		if one[name] == two[name] || one[name] != at("one", key)[name] || one[name] == at("one", NewHashKey())[name] {
+			t.Errorf("%s: %s: must change with the value, and not be computable without the key", name, one[name])
+		}
+	}
+	if raw, _ := workloads[1].MarshalJSON(); strings.Contains(string(raw), ChecksumAnnotation) {
+		t.Error("the rendered object was changed: it may be rendered once and planned twice")
+	}
+	_, left := checksumsOf(workloads, []Object{objectOf(t, secret)}, key)
+	if slices.Sort(left); !slices.Equal(left, []string{"env", "from", "projected", "volume"}) {
+		t.Errorf("workloads whose Secret can't be read: left %v; any other note would restart them", left)
+	}
+}

@@ -1,0 +1,247 @@
+package secrets
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// readsAtOnce bounds what one trip asks of OpenBao at the same time.
+const readsAtOnce = 4
+
+// Request is what one stack wants resolved.
+type Request struct {
+	Source, Stack string
+	Objects       []Object // not modified
+	// Allow are the paths that the source may read: see [CheckGrant].
+	Allow []string
+	// Kinds besides Secret may hold references, as ConfigMap or Deployment.apps.
+	Kinds    []string
+	Redactor *Redactor
+	// Fresh says that a person asked: leases are looked up before they are used again.
+	Fresh bool
+	// Stale answers with what was read last where OpenBao can't be asked, and leaves
+	// out what was never read.
+	Stale bool
+}
+
+// Read is one read of OpenBao, for one stack.
+type Read struct {
+	Source, Stack string
+	Path          string
+	Query         string // version=3, or the parameters of a certificate
+	Keys          string // that references name, one a line
+}
+
+// Version is what a read gave, as far as it may be known. It is compared, not read.
+type Version string
+
+// How versions begin says how they are compared.
+const (
+	versionKV2   = "v2:"
+	versionLease = "lease:"
+	versionHash  = "hash:"
+)
+
+// Resolved is what became of a [Request].
+type Resolved struct {
+	// Objects have values where references stood. Those that had none are those of the request.
+	Objects []Object
+	Reads   map[Read]Version
+	// Unresolved are left out of Objects. Only with Stale.
+	Unresolved []Object
+	// Stale is why some values are old, or missing; nil: none is.
+	Stale error
+}
+
+// reading is a question, and what came of it.
+type reading struct {
+	question
+	keys    []string
+	version Version
+	values  map[string]json.RawMessage
+	stale   error
+	err     error
+}
+
+// Resolve puts values where references stand. Its error joins one [ReferenceError]
+// for each that can't be resolved, in order. A nil client resolves what has no
+// references.
+func Resolve(ctx context.Context, b *Bao, req Request) (Resolved, error) {
+	f := finder{kinds: req.Kinds}
+	for i, o := range req.Objects {
+		f.object(i, o)
+	}
+	readings, errs := ask(b, req, f.fields)
+	errs = append(f.errs, errs...)
+	b.readAll(ctx, req, readings)
+	defer func() {
+		for _, r := range readings {
+			wipeValues(r.values)
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return Resolved{}, call{method: http.MethodGet, path: "references"}.away(ctx, err)
+	}
+	filled, failed := fill(req, f.fields, readings)
+	if errs = append(errs, failed...); len(errs) > 0 {
+		return Resolved{}, joined(errs)
+	}
+	return assemble(req, f.fields, filled, readings), nil
+}
+
+// ask sorts the references into questions: those that may be asked.
+func ask(b *Bao, req Request, fields []field) (map[question]*reading, []*ReferenceError) {
+	readings := map[question]*reading{}
+	var errs []*ReferenceError
+	for _, f := range fields {
+		for _, p := range f.pieces {
+			if p.reference == nil {
+				continue
+			}
+			if err := mayAsk(b, req, *p.reference); err != nil {
+				errs = append(errs, f.error(req.Objects[f.object], p.written(), err))
+				continue
+			}
+			q := p.reference.question()
+			if readings[q] == nil {
+				readings[q] = &reading{question: q}
+			}
+			if r := readings[q]; !slices.Contains(r.keys, p.reference.Key) {
+				r.keys = append(r.keys, p.reference.Key)
+			}
+		}
+	}
+	return readings, errs
+}
+
+func (r Reference) question() question { return question{r.Path, r.Version, r.Params} }
+
+func mayAsk(b *Bao, req Request, r Reference) error {
+	switch {
+	case b == nil:
+		return errors.New("secrets.openbao is not configured")
+	case !granted(req.Allow, r.Path):
+		return fmt.Errorf("source %q may not read %s: secrets.openbao.allow grants it no such path", req.Source, r.Path)
+	}
+	return nil
+}
+
+// readAll answers the questions, some at the same time.
+func (b *Bao) readAll(ctx context.Context, req Request, readings map[question]*reading) {
+	var group errgroup.Group
+	group.SetLimit(readsAtOnce)
+	for _, r := range readings {
+		group.Go(func() error {
+			slices.Sort(r.keys)
+			r.err = b.answer(ctx, req, r)
+			return nil
+		})
+	}
+	_ = group.Wait() // each has its own
+}
+
+func (b *Bao) answer(ctx context.Context, req Request, r *reading) error {
+	k, err := b.obtain(ctx, req.Source, req.Stack, r.question, req.Fresh)
+	if Unavailable(err) && req.Stale && ctx.Err() == nil {
+		r.stale, err = err, nil
+		if k = b.find(ownID(req.Source, req.Stack, r.question), sharedID(r.question)); k == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if r.values, err = b.open(k); err != nil {
+		return err
+	}
+	if r.version = k.version; r.version == "" {
+		r.version = b.hashOf(r.values, r.keys)
+	}
+	if k.lease != nil {
+		redactAll(req.Redactor, r.values)
+	}
+	return nil
+}
+
+// obtain is what a question gives: a lease that lives, or a new read.
+func (b *Bao) obtain(ctx context.Context, source, stack string, q question, look bool) (*kept, error) {
+	own := ownID(source, stack, q)
+	if k := b.find(own); k != nil && k.lease != nil {
+		lost, err := b.tend(ctx, k, look)
+		switch {
+		case err != nil && (look || b.leaseNeeds(k.lease) == careLost):
+			return nil, err
+		case lost == "":
+			return k, nil
+		}
+		fresh, err := b.readOnce(ctx, own, q)
+		if Unavailable(err) && !look && b.leaseNeeds(k.lease) != careLost {
+			return k, nil // not for long, but it is good
+		}
+		return fresh, err
+	}
+	return b.readOnce(ctx, own, q)
+}
+
+// readOnce reads, together with whoever asks for the same at the same time.
+func (b *Bao) readOnce(ctx context.Context, own string, q question) (*kept, error) {
+	m, err := b.mountOf(ctx, q.path)
+	if err != nil {
+		return nil, err
+	}
+	id := own
+	if m.kv > 0 {
+		id = sharedID(q)
+	}
+	return shared(ctx, b, id, func() (*kept, error) { return b.read(ctx, m, id, q) })
+}
+
+// hashOf is the version of what has none: of the values that references name.
+func (b *Bao) hashOf(values map[string]json.RawMessage, keys []string) Version {
+	var parts []string
+	for _, key := range keys {
+		parts = append(parts, key, string(values[key]))
+	}
+	return Version(fmt.Sprintf("%s%x", versionHash, b.hashes.Sum("version", parts...)[:16]))
+}
+
+// redactAll makes the whole of a credential known, its user's name too.
+func redactAll(to *Redactor, values map[string]json.RawMessage) {
+	for key, raw := range values {
+		to.Add(key, []byte(plainText(raw)))
+	}
+}
+
+// joined puts errors in order. What is the same for many, because OpenBao can't be
+// asked at all, is said once.
+func joined(errs []*ReferenceError) error {
+	slices.SortFunc(errs, func(a, b *ReferenceError) int {
+		return cmp.Or(cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Object, b.Object), cmp.Compare(a.Field, b.Field),
+			cmp.Compare(a.Reference, b.Reference), cmp.Compare(a.Err.Error(), b.Err.Error()))
+	})
+	var out []error
+	said := map[string]*ReferenceError{}
+	for _, err := range errs {
+		var login *loginError
+		if Unavailable(err) || errors.As(err, &login) {
+			text := err.Err.Error()
+			if away := (*baoAway)(nil); errors.As(err, &away) {
+				text = away.cause.Error()
+			}
+			if first := said[text]; first != nil {
+				first.others++
+				continue
+			}
+			said[text] = err
+		}
+		out = append(out, err)
+	}
+	return errors.Join(out...)
+}

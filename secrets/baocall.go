@@ -21,6 +21,8 @@ const (
 	largestValue  = 1 << 20
 )
 
+var errTooLong = fmt.Errorf("answered with more than %d MiB", largestAnswer>>20)
+
 // call is one request to OpenBao.
 type call struct {
 	method, path string
@@ -139,6 +141,8 @@ func (c call) away(ctx context.Context, err error) error {
 		return fmt.Errorf("%s: %w", c, context.Cause(ctx))
 	case ctx.Err() != nil:
 		return &baoAway{c, context.Cause(ctx)}
+	case errors.Is(err, errTooLong): // somebody wrote it there
+		return fmt.Errorf("openbao: %s: %w", c, err)
 	case err == nil:
 		err = errors.New("no answer")
 	case strings.Contains(err.Error(), "malformed"): // quotes what was sent
@@ -211,7 +215,7 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p[:min(len(p), b.left+1)])
 	if n > b.left {
 		clear(p[:n])
-		return 0, fmt.Errorf("answered with more than %d MiB", largestAnswer>>20)
+		return 0, errTooLong
 	}
 	b.left -= n
 	return n, err

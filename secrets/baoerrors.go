@@ -77,8 +77,18 @@ func without(said, known string) string {
 }
 
 func refusedAs(err error, status int) bool {
+	r := refusalOf(err)
+	return r != nil && r.status == status
+}
+
+// refusalOf is the refusal of a call, not that of the login before it.
+func refusalOf(err error) *refusal {
+	var login *loginError
 	var r *refusal
-	return errors.As(err, &r) && r.status == status
+	if errors.As(err, &login) || !errors.As(err, &r) {
+		return nil
+	}
+	return r
 }
 
 // loginError is that of all references alike.

@@ -3,7 +3,6 @@ package secrets
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"time"
 )
@@ -109,9 +108,8 @@ func (b *Bao) tend(ctx context.Context, k *kept, look bool) (over string, err er
 func (b *Bao) renewLease(ctx context.Context, l *lease) (lost string, err error) {
 	got, _, err := b.do(ctx, call{method: http.MethodPut, path: "sys/leases/renew", body: map[string]any{"lease_id": l.id}, hide: []string{l.id}})
 	defer got.wipe()
-	var refused *refusal
 	switch {
-	case errors.As(err, &refused):
+	case refusalOf(err) != nil:
 		b.mu.Lock()
 		l.renewable = false
 		b.mu.Unlock()
@@ -131,11 +129,10 @@ func (b *Bao) renewLease(ctx context.Context, l *lease) (lost string, err error)
 func (b *Bao) lookUpLease(ctx context.Context, l *lease) (lost string, err error) {
 	got, _, err := b.do(ctx, call{method: http.MethodPut, path: "sys/leases/lookup", body: map[string]any{"lease_id": l.id}, hide: []string{l.id}})
 	defer got.wipe()
-	var refused *refusal
 	switch {
 	case refusedAs(err, http.StatusBadRequest), refusedAs(err, http.StatusNotFound):
 		return "its lease was revoked", nil
-	case errors.As(err, &refused):
+	case refusalOf(err) != nil:
 		return "", nil
 	}
 	return "", err

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,10 +139,12 @@ func (s server) try(method, path string, body any) (int, document) {
 	return resp.StatusCode, out
 }
 
+var mounts atomic.Int64
+
 // mount enables an engine at a path of the test's own.
 func (s server) mount(kind string, options document) string {
 	s.t.Helper()
-	path := "t" + strings.ToLower(strings.NewReplacer("/", "-", "_", "-", " ", "-", "#", "-").Replace(s.t.Name())) + "-" + kind
+	path := fmt.Sprintf("%s-%d", kind, mounts.Add(1))
 	s.do("POST", "sys/mounts/"+path, document{"type": kind, "options": options})
 	return path
 }
@@ -219,7 +222,7 @@ func object(content document) secrets.Object {
 
 // request asks for all that it names.
 func request(objects ...secrets.Object) secrets.Request {
-	return secrets.Request{Source: "home", Stack: "grafana", Objects: objects, Allow: []string{"+/*"},
+	return secrets.Request{Source: "home", Stack: "grafana", Objects: objects, Allow: []string{"+", "+/*"},
 		Redactor: secrets.NewRedactor(secrets.NewHashKey())}
 }
 

@@ -115,7 +115,7 @@ func (f *Files) refuseSealed(name string, file io.Reader) error {
 			return &SealedError{name, fault("it is sealed, and larger than the %d bytes that are opened: split it, or move what is no secret elsewhere", f.limit)}
 		}
 		switch {
-		case err == io.EOF || err == io.ErrUnexpectedEOF: //nolint:errorlint // io.ReadFull says so
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
 			return nil
 		case err != nil:
 			return err

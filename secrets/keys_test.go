@@ -409,7 +409,7 @@ func TestTransit(t *testing.T) {
 			if c.transit != nil && strings.Join(c.transit.asked, ",") != c.asked {
 				t.Errorf("asked for %q", c.transit.asked)
 			}
-			if c.transit != nil && c.transit.err == errBoom && !errors.Is(err, errBoom) {
+			if c.transit != nil && errors.Is(c.transit.err, errBoom) && !errors.Is(err, errBoom) {
 				t.Error("the cause is lost")
 			}
 		})
@@ -422,7 +422,9 @@ func TestKeyGroups(t *testing.T) {
 	entity := pgpKey(t)
 	bao := hcvault.NewMasterKey("https://bao.lan:8200", "transit", "sops")
 	withAge := func(s *secrets.SOPS) { s.Age = ours(id1).Age }
-	withPGP := func(s *secrets.SOPS) { s.PGP = []secrets.KeySource{source("PGP key file /k", string(armored(t, entity)))} }
+	withPGP := func(s *secrets.SOPS) {
+		s.PGP = []secrets.KeySource{source("PGP key file /k", string(armored(t, entity)))}
+	}
 	transit := &fakeTransit{address: "https://bao.lan:8200"}
 	withBao := func(s *secrets.SOPS) { s.Transit = transit }
 	three := sealing{groups: []sops.KeyGroup{{to1}, {to2, pgpRecipient(entity)}, {bao}}, pgp: openpgp.EntityList{entity}}

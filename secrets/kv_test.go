@@ -165,7 +165,7 @@ func TestRequestsOfATrip(t *testing.T) {
 	}
 }
 
-func TestTransit(t *testing.T) {
+func TestTransitAnswers(t *testing.T) {
 	s := theServer(t)
 	transit := s.mount("transit", nil)
 	s.do("POST", transit+"/keys/sops", nil)

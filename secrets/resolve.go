@@ -26,8 +26,8 @@ type Request struct {
 	Redactor *Redactor
 	// Fresh says that a person asked: leases are looked up before they are used again.
 	Fresh bool
-	// Stale answers with what was read last where OpenBao can't be asked, and leaves
-	// out what was never read.
+	// Stale answers with what was read last where OpenBao can't be asked, or doesn't
+	// give it any more, and leaves out what was never read.
 	Stale bool
 }
 
@@ -149,7 +149,7 @@ func (b *Bao) readAll(ctx context.Context, req Request, readings map[question]*r
 
 func (b *Bao) answer(ctx context.Context, req Request, r *reading) error {
 	k, err := b.obtain(ctx, req.Source, req.Stack, r.question, req.Fresh)
-	if Unavailable(err) && req.Stale && ctx.Err() == nil {
+	if err != nil && req.Stale && ctx.Err() == nil {
 		r.stale, err = err, nil
 		if k = b.find(ownID(req.Source, req.Stack, r.question), sharedID(r.question)); k == nil {
 			return nil

@@ -273,3 +273,8 @@ func sealTransit(part []byte) string {
 func quoted(text string) string { return strconv.Quote(text) }
 
 type sopsRecipient = *sopsage.MasterKey
+
+// onlyData is the rule that most repositories have.
+func onlyData(m *sops.Metadata) {
+	m.UnencryptedSuffix, m.EncryptedRegex = "", "^(data|stringData)$"
+}

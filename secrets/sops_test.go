@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/getsops/sops/v3"
 	"github.com/getsops/sops/v3/kms"
+	"github.com/getsops/sops/v3/logging"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/plumbline-dev/plumbline/secrets"
@@ -67,6 +69,11 @@ func TestRefusesWhatWasTamperedWith(t *testing.T) {
 			if plain != "" {
 				t.Errorf("it returned %q", plain)
 			}
+			if !strings.Contains(c.says, "block") && !strings.Contains(c.says, "no MAC") {
+				return
+			}
+			_, err = secrets.Closed(tree("a.yaml", c.content)).ReadFile("a.yaml")
+			wantFault(t, err, true, "a.yaml", c.says) // that needs no key to be seen
 		})
 	}
 }
@@ -304,4 +311,14 @@ func TestRefusesClouds(t *testing.T) {
 	}
 }
 
-var _ secrets.Transit = (*fakeTransit)(nil)
+// sops logs what it takes for comments that aren't sealed, with their text.
+func TestSopsIsSilent(t *testing.T) {
+	if len(logging.Loggers) == 0 {
+		t.Fatal("sops has no loggers: it logs elsewhere now")
+	}
+	for name, logger := range logging.Loggers {
+		if logger.Out != io.Discard || logger.GetLevel() != 0 {
+			t.Errorf("%s logs at level %s", name, logger.GetLevel())
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -172,8 +173,10 @@ func liveObject(e observe.Entry) apply.LiveObject {
 	}
 }
 
-// reporter writes one line per run that did something, or failed.
+// reporter writes one line per run that did something, or failed otherwise than
+// the one before.
 func reporter(log *slog.Logger) func(context.Context, reconciler.Run) {
+	var last sync.Map // stack → the error of its last run
 	return func(ctx context.Context, run reconciler.Run) {
 		counts := run.Plan.Counts()
 		if run.Plan.Held != "" { // planned, not done
@@ -189,8 +192,14 @@ func reporter(log *slog.Logger) func(context.Context, reconciler.Run) {
 		switch {
 		case run.Err != nil:
 			level, attrs = slog.LevelError, append(attrs, "error", run.Err.Error())
+			if before, _ := last.Swap(run.Stack, run.Err.Error()); before == run.Err.Error() {
+				level = slog.LevelDebug
+			}
 		case run.Changed() == 0:
 			level = slog.LevelDebug
+		}
+		if run.Err == nil {
+			last.Delete(run.Stack)
 		}
 		log.Log(ctx, level, cmp.Or(map[bool]string{true: "run failed"}[run.Err != nil], "run"), attrs...)
 	}

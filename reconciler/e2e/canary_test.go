@@ -234,12 +234,12 @@ func writeCanary(t *testing.T, s *scenario, c *canaries) {
 		files[stack+"/stack.yaml"] = "{apiVersion: plumbline.dev/v1alpha1, kind: Stack, metadata: {name: " + stack + "}, spec: {kustomize: {path: .}, " + spec + "}}"
 		files[stack+"/kustomization.yaml"] = "resources: [app.yaml]"
 	}
-	both := func(name string, more string) string {
-		return sealedValue("apiVersion: v1\nkind: Secret\nmetadata: {name: "+name+"}\nstringData: {password: \""+c.value(name+"-secret")+"\", pin: \"q~7^z\"}\n") + "---\n" +
-			sealedValue("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "+name+"}\ndata: {password: \""+c.value(name+"-configmap")+"\", long: \""+strings.Repeat("x", 400)+c.value(name+"-long")+"\"}\n") + more
+	both := func(name string) (secret, config string) {
+		return sealedValue("apiVersion: v1\nkind: Secret\nmetadata: {name: " + name + "}\nstringData: {password: \"" + c.value(name+"-secret") + "\", pin: \"q~7^z\"}\n"),
+			sealedValue("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\ndata: {password: \"" + c.value(name+"-configmap") + "\", long: \"" + strings.Repeat("x", 400) + c.value(name+"-long") + "\"}\n")
 	}
-	files["sealed/secret.yaml"], files["sealed/config.yaml"], _ = strings.Cut(both("sealed", ""), "---\n")
-	files["watched/secret.yaml"], files["watched/config.yaml"], _ = strings.Cut(both("watched", ""), "---\n")
+	files["sealed/secret.yaml"], files["sealed/config.yaml"] = both("sealed")
+	files["watched/secret.yaml"], files["watched/config.yaml"] = both("watched")
 	files["sealed/kustomization.yaml"] = "resources: [secret.yaml, config.yaml, web.yaml]\npatches: [{path: patch.yaml}]\ngeneratorOptions: {disableNameSuffixHash: true}\n" +
 		"secretGenerator: [{name: generated, envs: [a.env], files: [b.json, c.ini, d.bin, e.pem]}]\nconfigMapGenerator: [{name: generated, envs: [f.env]}]\n"
 	files["watched/kustomization.yaml"] = "resources: [secret.yaml, config.yaml]"

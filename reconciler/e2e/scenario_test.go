@@ -313,7 +313,12 @@ func (s *scenario) expectReady(ctx context.Context, stack string) error {
 
 // stillReady waits until a stack is Ready, whatever changed it last.
 func (s *scenario) stillReady(ctx context.Context, stack string) error {
-	return s.expect(ctx, "Stack", stack, readyIs+".status", "True")
+	err := s.expect(ctx, "Stack", stack, readyIs+".status", "True")
+	if u, getErr := s.cluster.get(ctx, "Stack", "", stack); err != nil && getErr == nil {
+		why, _ := field(u, readyIs+".message")
+		err = fmt.Errorf("%w: %s", err, why)
+	}
+	return err
 }
 
 // expectReason waits until a stack is not Ready, or Suspended, for this reason.

@@ -23,6 +23,7 @@ var rooms = map[string]struct {
 }{
 	"render":             {nil, "it turns text into objects: whoever reads it needs to know nothing else of ours"},
 	"secrets":            {nil, "it opens what is sealed, for whoever asks: what it is opened for is none of its business"},
+	"secrets/check":      {nil, "it looks at files without any key: what is opened, and how, is none of its business"},
 	"reconciler/fetch":   {nil, "a room on the road is a library, and rooms don't import each other"},
 	"reconciler/apply":   {nil, "a room on the road is a library, and rooms don't import each other"},
 	"reconciler/observe": {nil, "a room on the road is a library, and rooms don't import each other"},
@@ -32,7 +33,7 @@ var rooms = map[string]struct {
 	"templates":           {nil, "it is data"},
 	"lab":                 {nil, "it starts programs from outside, as a user would"},
 	"reconciler/e2e":      {[]string{"lab", "reconciler", "reconciler/apply", "reconciler/observe"}, "it tests the programs from outside"},
-	"cmd/plumbline":       {[]string{"reconciler", "reconciler/fetch", "reconciler/apply", "reconciler/observe", "render", "secrets", "stacks", "templates"}, "wire.go puts the rooms together"},
+	"cmd/plumbline":       {[]string{"reconciler", "reconciler/fetch", "reconciler/apply", "reconciler/observe", "render", "secrets", "secrets/check", "stacks", "templates"}, "wire.go puts the rooms together"},
 	"cmd/plumbline-demo":  {[]string{"lab", "stacks", "reconciler"}, "it uses the programs as a user would, and knows the names in their output"},
 	"cmd/plumbline-bench": {[]string{"lab", "reconciler"}, "it measures the programs from outside, and knows the names in their output"},
 	".":                   {nil, "only tests of the whole are here"},

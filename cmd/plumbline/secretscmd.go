@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plumbline-dev/plumbline/secrets"
+	"github.com/plumbline-dev/plumbline/secrets/check"
 )
 
 func secretsCommand(io streams) *cobra.Command {
@@ -53,7 +53,7 @@ Exit codes: 0 nothing was found, 1 an error, 2 something was.`,
 			if err != nil {
 				return err
 			}
-			found, err := secrets.Check(cmd.Context(), snapshot.FS)
+			found, err := check.Tree(cmd.Context(), snapshot.FS)
 			if err != nil {
 				return err
 			}
@@ -71,11 +71,11 @@ Exit codes: 0 nothing was found, 1 an error, 2 something was.`,
 	return cmd
 }
 
-func printFindings(w goio.Writer, format output, found []secrets.Finding) error {
+func printFindings(w goio.Writer, format output, found []check.Finding) error {
 	if !format.table() {
 		return format.print(w, struct {
-			Findings []secrets.Finding `json:"findings"`
-		}{append([]secrets.Finding{}, found...)}) // [] says more than null
+			Findings []check.Finding `json:"findings"`
+		}{append([]check.Finding{}, found...)}) // [] says more than null
 	}
 	if len(found) == 0 {
 		fmt.Fprintln(w, "nothing was found")
@@ -98,7 +98,7 @@ func printFindings(w goio.Writer, format output, found []secrets.Finding) error 
 	return err
 }
 
-func where(f secrets.Finding) string {
+func where(f check.Finding) string {
 	if f.Line == 0 {
 		return f.File
 	}

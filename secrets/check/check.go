@@ -1,4 +1,4 @@
-package secrets
+package check
 
 import (
 	"bytes"
@@ -45,13 +45,13 @@ const (
 	checkFindings  = 100     // in a file
 )
 
-// Check looks over a repository's files for secrets that aren't kept as they
+// Tree looks over a repository's files for secrets that aren't kept as they
 // should be. It opens nothing, follows no symlink, and leaves out what .gitignore
 // does. The error is ctx's, or says that the tree can't be read at all.
 //
 // A comment "plumbline:allow-secret REASON" on a line or on the one above makes an
 // exception of it.
-func Check(ctx context.Context, tree fs.FS) ([]Finding, error) {
+func Tree(ctx context.Context, tree fs.FS) ([]Finding, error) {
 	c := checker{tree: tree}
 	entries, err := fs.ReadDir(tree, ".")
 	if err != nil {

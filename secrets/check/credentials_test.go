@@ -1,4 +1,4 @@
-package secrets
+package check
 
 import (
 	"encoding/base64"
@@ -113,6 +113,7 @@ func TestCheckNamed(t *testing.T) {
 		{"a.yaml", "ca.crt: |\n  -----BEGIN CERTIFICATE-----\n  " + letters + "\n  -----END CERTIFICATE-----\nsshPublicKey: ssh-ed25519 " + letters, ""},
 		{"a.md", "a line such as -----BEGIN " + "PRIVATE KEY----- begins one", ""},
 		{"a.txt", "https://user:password@host https://user:${PW}@host http://a:8080/x@y http://localhost:9090 user:%s@host://%s:%s@h", ""},
+		{"a.go", "x(s.getStatusV1FromResponses, y)", ""},
 		{"go.sum", "password: " + lorem, ""},
 		{"node_modules/a.yaml", "password: " + lorem, ""},
 	} {

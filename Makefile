@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/plumbline
-	go build -trimpath -o bin/plumbline ./cmd/plumbline
+	go build -trimpath -ldflags "-s -w" -o bin/plumbline ./cmd/plumbline
 
 lab: ## build the control plane that demo and tests run on (the first time takes minutes)
 	cmd/plumbline-lab/build.sh $(PLUMBLINE_LAB)

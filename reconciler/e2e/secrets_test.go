@@ -152,8 +152,16 @@ func (s *scenario) seal(ctx context.Context, file string, flags ...string) error
 }
 
 var sealingWords = map[string]word{
-	"age-key": {"age-key: makes an identity that the daemon has", 0, false, func(_ context.Context, s script, _ []string) error {
-		return s.ageKey()
+	"age-key": {"age-key [in-cluster]: makes an identity that the daemon has, in a file or a Secret", 0, false, func(ctx context.Context, s script, args []string) error {
+		if err := s.ageKey(); err != nil || len(args) == 0 {
+			return err
+		}
+		identity, err := os.ReadFile(filepath.Join(s.dir, "age.txt"))
+		if err != nil {
+			return err
+		}
+		s.secrets(map[string]any{"sops": map[string]any{"ageKeySecret": map[string]any{"namespace": s.namespace, "name": "age"}}})
+		return s.cluster.create(ctx, s.namespace, "{apiVersion: v1, kind: Secret, metadata: {name: age}, stringData: {home.agekey: '"+strings.TrimSpace(string(identity))+"', other: x}}")
 	}},
 	"seal": {"seal FILE [sops flags...]: encrypts it in place", 1, false, func(ctx context.Context, s script, args []string) error {
 		return s.seal(ctx, s.ts.MkAbs(args[0]), args[1:]...)

@@ -3,6 +3,9 @@ package secrets_test
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -318,5 +321,24 @@ func TestAwayIsSaidOnce(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "\n") || !strings.HasSuffix(err.Error(), "(and so for 2 more)") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A certificate that is not trusted is not tried again.
+func TestUntrustedIsNotRetried(t *testing.T) {
+	var connections atomic.Int64
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	c := nowhere(t)
+	c.Address, c.Retries = server.URL, 2
+	if err := refused(t, newBao(t, c), "${bao:kv/web#password}"); !secrets.Unavailable(err) || connections.Load() != 1 {
+		t.Errorf("%d connections: %v", connections.Load(), err)
 	}
 }

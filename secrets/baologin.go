@@ -19,6 +19,8 @@ const projectedToken = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 const largestCredential = 64 << 10
 
+var lookSelf = call{method: http.MethodGet, path: "auth/token/lookup-self"}
+
 // patience is how long nothing new is tried with a session that nears its end.
 const patience = 5 * time.Second
 
@@ -231,17 +233,40 @@ func (b *Bao) distrust(ctx context.Context, s *session) (*session, error) {
 		return nil, err
 	}
 	defer b.unlockLogin()
-	if b.session != s {
+	switch {
+	case b.session != s:
 		return b.session, nil // somebody else found out
+	case b.now().Before(b.blind):
+		return nil, nil // as far as can be known
 	}
-	got, err := b.send(ctx, s.token, call{method: http.MethodGet, path: "auth/token/lookup-self"})
-	got.wipe()
-	if !refusedAs(err, http.StatusForbidden) {
+	denied, err := b.deniedLook(ctx, s.token)
+	if !denied {
 		return nil, err
 	}
-	s.die(b.now())
 	b.session = nil
-	return b.logIn(ctx)
+	fresh, err := b.logIn(ctx)
+	if err != nil {
+		s.die(b.now())
+		return nil, err
+	}
+	if denied, _ = b.deniedLook(ctx, fresh.token); denied {
+		s.end() // its policies may be to blame: what was issued under it may live
+		b.blind = b.now().Add(mountsHold)
+	} else {
+		s.die(b.now())
+	}
+	return fresh, nil
+}
+
+// deniedLook is true when a token may not be looked at: it has ended, or none of
+// its policies lets it.
+func (b *Bao) deniedLook(ctx context.Context, token string) (bool, error) {
+	got, err := b.send(ctx, token, lookSelf)
+	got.wipe()
+	if refusedAs(err, http.StatusForbidden) {
+		return true, nil
+	}
+	return false, err
 }
 
 func (b *Bao) lockLogin(ctx context.Context) error {
@@ -315,8 +340,7 @@ func (b *Bao) adopt(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	look := call{method: http.MethodGet, path: "auth/token/lookup-self"}
-	got, err := b.send(ctx, token, look)
+	got, err := b.send(ctx, token, lookSelf)
 	defer got.wipe()
 	switch {
 	case refusedAs(err, http.StatusForbidden):
@@ -327,7 +351,7 @@ func (b *Bao) adopt(ctx context.Context) (*session, error) {
 	var ttl, whole int64
 	var renewable bool
 	if json.Unmarshal(got.Data["ttl"], &ttl) != nil || json.Unmarshal(got.Data["creation_ttl"], &whole) != nil || json.Unmarshal(got.Data["renewable"], &renewable) != nil {
-		return nil, &baoAway{look, errors.New("answered with something else than a token")}
+		return nil, &baoAway{lookSelf, errors.New("answered with something else than a token")}
 	}
 	s := b.sessionOf(token, time.Duration(ttl)*time.Second, renewable)
 	if ttl > 0 {

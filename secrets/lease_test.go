@@ -210,6 +210,32 @@ func TestRevokedTokenTakesItsLeases(t *testing.T) {
 	}
 }
 
+// Credentials that are nearly over are good until they are over: without OpenBao,
+// a trip gets them.
+func TestLeaseNearlyOverAndOpenBaoAway(t *testing.T) {
+	s := theServer(t)
+	issue := s.pki(document{})
+	w := watched(t, s)
+	b := w.client()
+	now := time.Now()
+	b.SetNow(func() time.Time { return now })
+	reference := "${bao:" + issue + "#certificate?common_name=grafana.lan&ttl=72h}"
+	first := value(t, b, reference)
+	w.cut(true)
+	now = now.Add(70 * time.Hour)
+	if got := value(t, b, reference); got != first {
+		t.Error("another certificate out of nowhere")
+	}
+	now = now.Add(3 * time.Hour)
+	if err := refused(t, b, reference); !secrets.Unavailable(err) {
+		t.Errorf("after its end: %v", err)
+	}
+	w.cut(false)
+	if got := value(t, b, reference); got == first {
+		t.Error("no new certificate")
+	}
+}
+
 // A lease is not known to another process, and what was read there is read anew.
 func TestLeaseOfAnotherProcess(t *testing.T) {
 	s := theServer(t)

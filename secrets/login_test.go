@@ -229,7 +229,7 @@ func TestTokenRevoked(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	path := strings.TrimPrefix(strings.TrimSuffix(reference, "#password}"), "${bao:")
-	if got, want := w.since(), []string{"GET auth/token/lookup-self", "GET " + path, "GET " + path, "POST auth/revoked/login"}; !slices.Equal(got, want) {
+	if got, want := w.since(), []string{"GET auth/token/lookup-self", "GET auth/token/lookup-self", "GET " + path, "GET " + path, "POST auth/revoked/login"}; !slices.Equal(got, want) {
 		t.Errorf("asked %q, want %q", got, want)
 	}
 }
@@ -283,13 +283,69 @@ func TestDenied(t *testing.T) {
 	}
 }
 
+// A login that fails while the session still lives is no error yet.
+func TestLoginFailsWhileSessionLives(t *testing.T) {
+	s := theServer(t)
+	reference, policy := s.stored()
+	id, secret := s.appRole("lives-on", policy, document{"token_ttl": "1h", "token_type": "batch"})
+	file := tokenFile(t, secret)
+	w := watched(t, s)
+	c := w.config()
+	c.Auth = secrets.BaoAuthConfig{AppRole: &secrets.AppRoleConfig{RoleID: id, SecretIDFile: file, Mount: "lives-on"}}
+	b := newBao(t, c)
+	now := time.Now()
+	b.SetNow(func() time.Time { return now })
+	value(t, b, reference)
+	write(t, file, "wrong")
+	w.since()
+	now = now.Add(50 * time.Minute)
+	for range 3 {
+		value(t, b, reference)
+	}
+	if logins := slices.DeleteFunc(w.since(), func(path string) bool { return path != "POST auth/lives-on/login" }); len(logins) != 1 {
+		t.Errorf("tried to log in %d times at once", len(logins))
+	}
+	now = now.Add(11 * time.Minute)
+	if err := refused(t, b, reference); !strings.Contains(err.Error(), "log in to openbao: ") || secrets.Unavailable(err) {
+		t.Errorf("after its end: %v", err)
+	}
+	write(t, file, secret)
+	value(t, b, reference)
+}
+
+// A token whose policies don't even let it look at itself: a denial says nothing
+// about it, and neither logins nor leases are made again and again.
+func TestWithoutDefaultPolicy(t *testing.T) {
+	s := theServer(t)
+	creds, broker := s.rabbitmq("1h")
+	id, secretID := s.appRole("no-default", `path "`+creds+`" { capabilities = ["read"] }`, document{"token_no_default_policy": true, "token_ttl": "10h"})
+	s.do("POST", "auth/no-default/role/plumbline", document{"token_policies": s.withPolicy(document{}, `path "`+creds+`" { capabilities = ["read"] }`)["policies"].([]string)[1:]})
+	w := watched(t, s)
+	c := w.config()
+	c.Auth = secrets.BaoAuthConfig{AppRole: &secrets.AppRoleConfig{RoleID: id, SecretIDFile: tokenFile(t, secretID), Mount: "no-default"}}
+	b := newBao(t, c)
+	out := resolve(t, b, request(secret("db", map[string]string{"user": "${bao:" + creds + "#username}"})))
+	w.since()
+	for range 5 {
+		if got := moved(t, b, out.Reads); len(got) > 0 {
+			t.Errorf("nothing moved, but %v", got)
+		}
+	}
+	if logins := slices.DeleteFunc(w.since(), func(path string) bool { return path != "POST auth/no-default/login" }); len(logins) > 1 {
+		t.Errorf("logged in %d times", len(logins))
+	}
+	if len(broker.users) != 1 {
+		t.Errorf("%d users were made", len(broker.users))
+	}
+}
+
 func TestCustomCA(t *testing.T) {
 	s, bao := ownServer(t, "-dev-tls")
 	c := secrets.BaoConfig{Address: s.address, CAFile: bao.CAFile, Auth: secrets.BaoAuthConfig{TokenFile: tokenFile(t, s.token)}}
 	if err := refused(t, newBao(t, c), "${bao:secret/web#password}"); !strings.Contains(err.Error(), "there is nothing at secret/web") {
 		t.Errorf("with its CA: %v", err)
 	}
-	c.CAFile = ""
+	c.CAFile, c.Retries = "", 2
 	err := refused(t, newBao(t, c), "${bao:secret/web#password}")
 	if !secrets.Unavailable(err) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("with the system's: %v", err)

@@ -127,6 +127,7 @@ type Bao struct {
 
 	login   chan struct{} // held while session is looked after
 	session *session
+	blind   time.Time // until then, a token that is denied something can't be told from one that has ended
 
 	flights singleflight.Group
 	mu      sync.Mutex

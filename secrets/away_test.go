@@ -275,21 +275,27 @@ func TestBackOff(t *testing.T) {
 // A slow answer ends with the request's time, and is not asked for again: it might
 // be a lease each time.
 func TestSlow(t *testing.T) {
-	gone := make(chan struct{})
-	f, c := faking(t, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write([]byte(`{"data":`))
-		w.(http.Flusher).Flush()
-		<-r.Context().Done()
-		close(gone)
-	})
-	c.Timeout, c.Retries = 50*time.Millisecond, 2
-	err := refused(t, newBao(t, c), "${bao:kv/web#password}")
-	if !secrets.Unavailable(err) {
-		t.Errorf("got %v", err)
-	}
-	<-gone
-	if f.requests.Load() != 1 {
-		t.Errorf("asked %d times", f.requests.Load())
+	for name, begin := range map[string]string{"says nothing": "", "says too little": `{"data":`} {
+		t.Run(name, func(t *testing.T) {
+			gone := make(chan struct{}, 9)
+			f, c := faking(t, func(w http.ResponseWriter, r *http.Request) {
+				if begin != "" {
+					_, _ = w.Write([]byte(begin))
+					w.(http.Flusher).Flush()
+				}
+				<-r.Context().Done()
+				gone <- struct{}{}
+			})
+			c.Timeout, c.Retries = 50*time.Millisecond, 2
+			err := refused(t, newBao(t, c), "${bao:kv/web#password}")
+			if !secrets.Unavailable(err) {
+				t.Errorf("got %v", err)
+			}
+			<-gone
+			if f.requests.Load() != 1 {
+				t.Errorf("asked %d times", f.requests.Load())
+			}
+		})
 	}
 }
 

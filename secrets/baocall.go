@@ -212,7 +212,7 @@ type boundedBody struct {
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p[:min(len(p), b.left+1)])
+	n, err := b.body.Read(p)
 	if n > b.left {
 		clear(p[:n])
 		return 0, errTooLong

@@ -40,7 +40,7 @@ func (a BaoAuthConfig) validate() (errs []error) {
 		}
 	}
 	path := func(field, value string) {
-		if value != "" && checkPath(strings.Trim(value, "/")) != nil {
+		if value != "" && checkSegments(strings.Trim(value, "/")) != nil {
 			errs = append(errs, fmt.Errorf("auth.%s: %q is no path", field, value))
 		}
 	}
@@ -234,6 +234,8 @@ func (b *Bao) distrust(ctx context.Context, s *session) (*session, error) {
 	}
 	defer b.unlockLogin()
 	switch {
+	case b.session == nil: // somebody else found out, and could not log in
+		return b.logIn(ctx)
 	case b.session != s:
 		return b.session, nil // somebody else found out
 	case b.now().Before(b.blind):

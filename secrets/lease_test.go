@@ -92,6 +92,11 @@ func TestLeases(t *testing.T) {
 	if asked := w.since(); len(asked) > 0 {
 		t.Errorf("a trip with a lease that lives asked %q", asked)
 	}
+	alone := request("grafana")
+	alone.Objects = []secrets.Object{secret("db", map[string]string{"key": "${bao:" + creds + "#password}"})}
+	if resolve(t, b, alone); !strings.Contains(alone.Redactor.Text(user+password), secrets.Mask) || strings.Contains(alone.Redactor.Text(user), user) {
+		t.Error("the name that goes with a password is not known to the redactor")
+	}
 	if got := login(resolve(t, b, request("loki"))); got == login(first) {
 		t.Error("two stacks share a lease")
 	}

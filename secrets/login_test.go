@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -234,6 +236,39 @@ func TestTokenRevoked(t *testing.T) {
 	}
 }
 
+// Reads that are denied at the same time find out together.
+func TestTokenRevokedForMany(t *testing.T) {
+	s := theServer(t)
+	kv := s.mount("kv", document{"version": "1"})
+	data := map[string]string{}
+	for _, name := range strings.Split("abcd", "") {
+		s.do("POST", kv+"/"+name, document{"password": "hunter2-hunter2"})
+		data[name] = "${bao:" + kv + "/" + name + "#password}"
+	}
+	id, secretID := s.appRole("revoked-for-many", `path "`+kv+`/*" { capabilities = ["read"] }`, document{})
+	w := watched(t, s)
+	c := w.config()
+	c.Auth = secrets.BaoAuthConfig{AppRole: &secrets.AppRoleConfig{RoleID: id, SecretIDFile: tokenFile(t, secretID), Mount: "revoked-for-many"}}
+	b := newBao(t, c)
+	resolve(t, b, request(secret("one", data)))
+	s.do("POST", "sys/leases/revoke-prefix/auth/revoked-for-many/login", nil)
+	w.since()
+	var all sync.WaitGroup // nobody is answered before all have asked
+	all.Add(len(data))
+	var reads atomic.Int64
+	w.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/v1/"+kv+"/") && reads.Add(1) <= int64(len(data)) {
+			all.Done()
+			all.Wait()
+		}
+		return false
+	})
+	resolve(t, b, request(secret("one", data)))
+	if logins := slices.DeleteFunc(w.since(), func(path string) bool { return path != "POST auth/revoked-for-many/login" }); len(logins) != 1 {
+		t.Errorf("logged in %d times", len(logins))
+	}
+}
+
 // A token file is read again when its token has ended; the same token in it is
 // not tried for ever.
 func TestTokenFileRotates(t *testing.T) {
@@ -368,6 +403,7 @@ func TestValidate(t *testing.T) {
 		"other scheme":  {secrets.BaoConfig{Address: "unix:///run/bao", Auth: file}, "address: must be https"},
 		"password":      {secrets.BaoConfig{Address: "https://me:hunter2@bao.lan", Auth: file}, "address: must hold no user"},
 		"bad address":   {secrets.BaoConfig{Address: "https://me:hunter2@bao lan", Auth: file}, "address: is no URL"},
+		"named auth":    {secrets.BaoConfig{Address: "https://bao.lan", Namespace: "sys", Auth: secrets.BaoAuthConfig{Userpass: &secrets.UserpassConfig{Username: "auth", PasswordFile: "/x"}}}, ""},
 		"namespace":     {secrets.BaoConfig{Address: "https://bao.lan", Auth: file, Namespace: "../a"}, "namespace: "},
 		"no auth":       {secrets.BaoConfig{Address: "https://bao.lan"}, "auth: must be exactly one of"},
 		"two auths":     {secrets.BaoConfig{Address: "https://bao.lan", Auth: secrets.BaoAuthConfig{TokenFile: "/x", JWT: &secrets.JWTConfig{Role: "a", TokenFile: "/y"}}}, "auth: must be exactly one of"},

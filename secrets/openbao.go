@@ -103,7 +103,7 @@ func (c BaoConfig) Validate() error {
 	case u.User != nil, u.RawQuery != "", u.Fragment != "":
 		errs = append(errs, errors.New("address: must hold no user, query or fragment"))
 	}
-	if c.Namespace != "" && checkPath(strings.Trim(c.Namespace, "/")) != nil {
+	if c.Namespace != "" && checkSegments(strings.Trim(c.Namespace, "/")) != nil {
 		errs = append(errs, fmt.Errorf("namespace: %q is no namespace", c.Namespace))
 	}
 	if c.Timeout < 0 {

@@ -95,16 +95,27 @@ func checkCharacters(inner string) error {
 	return nil
 }
 
-// checkPath refuses what OpenBao, or a proxy, would take for another path.
+// checkPath refuses what is no path of a secrets engine.
 func checkPath(path string) error {
+	if err := checkSegments(path); err != nil {
+		return err
+	}
+	first, _, _ := strings.Cut(path, "/")
+	if slices.Contains([]string{"sys", "auth", "identity", "cubbyhole"}, first) {
+		return fmt.Errorf("%s/ is no secrets engine", first)
+	}
+	return nil
+}
+
+// checkSegments refuses what OpenBao, or a proxy, would take for another path.
+func checkSegments(path string) error {
 	if path == "" {
 		return errors.New("its path is empty")
 	}
 	if checkCharacters(path) != nil || strings.ContainsAny(path, "?#") {
 		return errors.New("its path holds a character that no path has")
 	}
-	segments := strings.Split(path, "/")
-	for _, segment := range segments {
+	for segment := range strings.SplitSeq(path, "/") {
 		switch {
 		case segment == "":
 			return errors.New("its path begins or ends with a slash, or has two in a row")
@@ -113,9 +124,6 @@ func checkPath(path string) error {
 		case strings.TrimSpace(segment) != segment:
 			return errors.New("there is a space beside a slash in its path")
 		}
-	}
-	if slices.Contains([]string{"sys", "auth", "identity", "cubbyhole"}, segments[0]) {
-		return fmt.Errorf("%s/ is no secrets engine", segments[0])
 	}
 	return nil
 }

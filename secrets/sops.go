@@ -192,7 +192,7 @@ func proveMAC(m sops.Metadata, key []byte, computed string) error {
 		return fault("its MAC can't be opened: the sops block was changed or damaged; restore the file from Git, or seal it anew")
 	}
 	want, ok := sealed.(string)
-	if !ok || want == "" || !hmac.Equal([]byte(want), []byte(computed)) {
+	if !ok || !hmac.Equal([]byte(want), []byte(computed)) {
 		return fault("its MAC doesn't fit: a value was changed, added or removed without sops; restore the file from Git, or seal it anew")
 	}
 	return nil

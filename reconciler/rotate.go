@@ -124,7 +124,10 @@ func (l *Loop) saySecrets(name string, s *stackState, err error) {
 	}
 	condition := metav1.Condition{Type: ConditionSecrets, Status: metav1.ConditionTrue, Reason: "Read"}
 	if s.stale != "" {
-		condition.Status, condition.Reason = metav1.ConditionFalse, "OpenBaoUnavailable"
+		condition.Status, condition.Reason = metav1.ConditionFalse, "Refused"
+		if secrets.Unavailable(err) {
+			condition.Reason = "OpenBaoUnavailable"
+		}
 		condition.Message = short("what was read last stays applied: "+s.redactor.Text(s.stale), messageBytes)
 	}
 	setCondition(&s.status.Conditions, condition)

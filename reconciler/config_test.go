@@ -14,7 +14,15 @@ const goodConfig = `sources:
     interval: 90s
     auth: {tokenFile: secrets/token}
     defaults: {namespace: o11y, drift: {mode: detect}}
+    sops: {pgpKeyFile: own.asc}
 cluster: {kubeconfig: ~/.kube/config, context: home}
+secrets:
+  sops: {ageKeyFile: age.txt, ageKeySecret: {namespace: a, name: b}}
+  openbao:
+    address: https://bao.lan:8200
+    auth: {appRole: {roleID: r, secretIDFile: id}}
+    allow: {home-ops: [kv/home/*, database/creds/+, transit/decrypt/sops]}
+    interval: 30s
 `
 
 func TestParseConfig(t *testing.T) {
@@ -31,6 +39,8 @@ func TestParseConfig(t *testing.T) {
 		"home is expanded":          c.Cluster.Kubeconfig == "/home/me/.kube/config",
 		"defaults are read":         s.Defaults.Namespace == "o11y" && s.Defaults.Drift.Mode == DriftDetect,
 		"listen has a default":      c.Listen == ":8080",
+		"keys are relative to it":   c.Secrets.SOPS.AgeKeyFile == "/etc/plumbline/age.txt" && s.SOPS.PGPKeyFile == "/etc/plumbline/own.asc",
+		"logins are relative to it": c.Secrets.OpenBao.Bao(nil).Auth.AppRole.SecretIDFile == "/etc/plumbline/id",
 		"the lease has a namespace": c.Election.Namespace == "plumbline-system",
 	} {
 		if !ok {
@@ -38,6 +48,8 @@ func TestParseConfig(t *testing.T) {
 		}
 	}
 }
+
+const goodSource = "sources: [{name: a, url: 'https://x/y'}]\n"
 
 func TestParseConfigRefuses(t *testing.T) {
 	for _, test := range []struct{ name, config, want string }{
@@ -55,6 +67,14 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"a directory outside", "sources:\n  - {name: a, url: 'https://x/y', stacks: ../up}\n", "must be a directory of the repository"},
 		{"what can't be a default", "sources:\n  - {name: a, url: 'https://x/y', defaults: {suspend: true}}\n", "belong to one stack"},
 		{"a bad default", "sources:\n  - {name: a, url: 'https://x/y', defaults: {drift: {mode: fix}}}\n", `drift.mode: "fix"`},
+		{"a Secret without a namespace", goodSource + "secrets: {sops: {ageKeySecret: {name: a}}}\n", "secrets.sops.ageKeySecret: name and namespace"},
+		{"the same of one source", "sources:\n  - {name: a, url: 'https://x/y', sops: {ageKeySecret: {name: a}}}\n", "sources[a].sops.ageKeySecret"},
+		{"no way to log in", goodSource + "secrets: {openbao: {address: 'https://bao', auth: {}}}\n", "secrets.openbao.auth"},
+		{"two ways to log in", goodSource + "secrets: {openbao: {address: 'https://bao', auth: {tokenFile: a, userpass: {username: b, passwordFile: c}}}}\n", "secrets.openbao.auth"},
+		{"an address with a password", goodSource + "secrets: {openbao: {address: 'https://me:hunter2secret@bao', auth: {tokenFile: a}}}\n", "secrets.openbao.address"},
+		{"a grant for nobody", goodSource + "secrets: {openbao: {address: 'https://bao', auth: {tokenFile: a}, allow: {b: [kv/x]}}}\n", `allow: there is no source "b"`},
+		{"a grant that is no path", goodSource + "secrets: {openbao: {address: 'https://bao', auth: {tokenFile: a}, allow: {a: [kv/../x]}}}\n", "allow[a]"},
+		{"a star within a grant", goodSource + "secrets: {openbao: {address: 'https://bao', auth: {tokenFile: a}, allow: {a: ['kv/*/x']}}}\n", "allow[a]"},
 		{"a bad prune limit", "sources:\n  - {name: a, url: 'https://x/y', defaults: {prune: {limit: half}}}\n", `prune.limit: "half"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

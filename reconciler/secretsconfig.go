@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/plumbline-dev/plumbline/secrets"
@@ -145,8 +144,8 @@ func (c OpenBaoConfig) validate(sources []SourceConfig) error {
 			return fmt.Errorf("allow: there is no source %q", name)
 		}
 		for _, path := range c.Allow[name] {
-			if strings.Trim(path, "/") != path || path == "" || strings.Contains(path, "//") || strings.Contains(path, "..") {
-				return fmt.Errorf("allow[%s]: %q: want a path such as kv/grafana or kv/home/*", name, path)
+			if err := secrets.CheckGrant(path); err != nil {
+				return fmt.Errorf("allow[%s]: %w", name, err)
 			}
 		}
 	}

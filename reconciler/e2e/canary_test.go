@@ -185,7 +185,7 @@ func prepareCanary(t *testing.T, s *scenario, c *canaries) {
 	must(t, os.WriteFile(filepath.Join(s.dir, "token.txt"), []byte(strings.TrimSpace(token)), 0o600))
 	s.secrets(map[string]any{"openbao": map[string]any{"address": s.seals.front.URL, "auth": map[string]any{"tokenFile": "token.txt"}, "interval": "300ms",
 		"allow": map[string]any{s.source("home"): []any{"secret/app", "secret/loop", "secret/number", "secret/missing", "old/*"}}}})
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // only to find a port that is free
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	s.listen = listener.Addr().String()
 	must(t, listener.Close())
@@ -341,7 +341,7 @@ func (h *heard) commands(s *scenario, when string) {
 // page asks everything that the daemon serves.
 func (h *heard) page(s *scenario) {
 	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/api/v1/stacks", "/api/v1/drift", "/debug/pprof/", "/debug/vars", "/"} {
-		resp, err := http.Get("http://" + s.listen + path) //nolint:noctx // loopback
+		resp, err := http.Get("http://" + s.listen + path)
 		must(h.t, err)
 		var b bytes.Buffer
 		_, err = b.ReadFrom(resp.Body)

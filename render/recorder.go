@@ -130,9 +130,9 @@ func (r *recorder) unreadable(name string, err error) error {
 		return err
 	}
 	if !fault.InputFault() {
-		return err
+		return fault
 	}
-	return inputError(name, 0, fault)
+	return Problem{Err: fault} // it names the file
 }
 
 // recordFile notes the id of a file that was read. A tree that can hash says it itself:

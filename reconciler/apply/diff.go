@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,10 +87,16 @@ func (h hasher) desirable(u *unstructured.Unstructured) map[string]any {
 	return out
 }
 
+// wholeReference says where a value is, and not what.
+var wholeReference = regexp.MustCompile(`^\$\{bao:[^${}\s]+\}$`)
+
 func (h hasher) masked(data map[string]any) map[string]any {
 	out := make(map[string]any, len(data))
 	for k, v := range data {
 		out[k] = h.shown(v)
+		if text, ok := v.(string); ok && wholeReference.MatchString(text) {
+			out[k] = text
+		}
 	}
 	return out
 }

@@ -101,6 +101,10 @@ func TestStale(t *testing.T) {
 	if out.Stale != nil || len(out.Unresolved) > 0 || len(out.Objects) != 3 {
 		t.Errorf("when it is back: %+v", out)
 	}
+	s.do("DELETE", kv+"/data/a", nil)
+	if _, err := secrets.Resolve(t.Context(), b, req); err == nil || !strings.Contains(err.Error(), "version 1 of "+kv+"/a was deleted") {
+		t.Errorf("what OpenBao has no longer: %v", err)
+	}
 }
 
 // A fake is for what the real server never does.

@@ -234,8 +234,6 @@ func (b *Bao) distrust(ctx context.Context, s *session) (*session, error) {
 	}
 	defer b.unlockLogin()
 	switch {
-	case b.session == nil: // somebody else found out, and could not log in
-		return b.logIn(ctx)
 	case b.session != s:
 		return b.session, nil // somebody else found out
 	case b.now().Before(b.blind):
@@ -245,7 +243,6 @@ func (b *Bao) distrust(ctx context.Context, s *session) (*session, error) {
 	if !denied {
 		return nil, err
 	}
-	b.session = nil
 	fresh, err := b.logIn(ctx)
 	if err != nil {
 		s.die(b.now())

@@ -188,8 +188,6 @@ func (b *Bao) readFrom(ctx context.Context, m mount, id string, q question) (*ke
 		return nil, err
 	case len(got.Data) == 0:
 		return nil, fmt.Errorf("there is nothing at %s", q.path)
-	case m.kv == 1:
-		return b.keep(id, got.Data, "", nil) // its lease_duration is a wish of whoever wrote it
 	}
 	l := b.leaseOf(got, s, issues)
 	if l == nil {

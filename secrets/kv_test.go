@@ -110,8 +110,10 @@ func TestKVRefusals(t *testing.T) {
 func TestOnlySecretsEngines(t *testing.T) {
 	s := theServer(t)
 	s.do("POST", "sys/namespaces/only-secrets", nil)
+	s.do("POST", "only-secrets/sys/auth/approle", document{"type": "approle"})
+	s.do("POST", "only-secrets/auth/approle/role/x", document{})
 	b := s.client()
-	for _, path := range []string{"only-secrets/auth/token/lookup-self#id", "only-secrets/sys/mounts#path", "only-secrets/cubbyhole/x#y", "only-secrets/identity/entity#x"} {
+	for _, path := range []string{"only-secrets/auth/token/lookup-self#id", "only-secrets/auth/approle/role/x/role-id#role_id", "only-secrets/sys/mounts#path", "only-secrets/cubbyhole/x#y", "only-secrets/identity/entity#x"} {
 		if err := refused(t, b, "${bao:"+path+"}"); !strings.Contains(err.Error(), "is in no secrets engine") {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -133,6 +135,26 @@ func TestNamespaces(t *testing.T) {
 	}
 	if got := value(t, s.client(), "${bao:team-a/"+kv+"/web#password}"); got != "hunter2-of-a" {
 		t.Errorf("by its whole path: %q", got)
+	}
+}
+
+// An engine that is made anew, as another version, is found out by the first read
+// that fails.
+func TestEngineMadeAnew(t *testing.T) {
+	s := theServer(t)
+	kv := s.mount("kv", document{"version": "1"})
+	s.do("POST", kv+"/web", document{"password": "hunter2-hunter2"})
+	b := s.client()
+	value(t, b, "${bao:"+kv+"/web#password}")
+	s.do("DELETE", "sys/mounts/"+kv, nil)
+	s.do("POST", "sys/mounts/"+kv, document{"type": "kv", "options": document{"version": "2"}})
+	until(t, "it can be written to", func() bool {
+		status, _ := s.try("POST", kv+"/data/web", document{"data": document{"password": "another-hunter2"}})
+		return status == 200
+	})
+	_ = refused(t, b, "${bao:"+kv+"/web#password}")
+	if got := value(t, b, "${bao:"+kv+"/web#password}"); got != "another-hunter2" {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -80,39 +80,10 @@ func TestGivingUpAlone(t *testing.T) {
 	})
 	until(t, "the other waits too", func() bool { return secrets.Waiting() >= 2 })
 	giveUp()
-	<-come
+	until(t, "the other asks for itself", func() bool { return len(come) > 0 })
 	close(let)
 	trips.Wait()
 	if got := f.requests.Load(); got != 2 {
-		t.Errorf("asked %d times", got)
-	}
-}
-
-// A trip reads four at a time.
-func TestReadsAreBounded(t *testing.T) {
-	f, c, come, let := held(t)
-	data := map[string]string{}
-	for _, name := range strings.Split("abcdefgh", "") {
-		data[name] = "${bao:kv/" + name + "#password}"
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		resolve(t, newBao(t, c), request(secret("one", data)))
-	}()
-	for range 4 {
-		<-come
-	}
-	for range 4 {
-		if len(come) > 0 {
-			t.Error("more than four at once")
-		}
-		let <- struct{}{}
-		<-come
-	}
-	close(let)
-	<-done
-	if got := f.requests.Load(); got != 8 {
 		t.Errorf("asked %d times", got)
 	}
 }

@@ -4,9 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/openbao/openbao/api/v2"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 func TestWhatALeaseNeeds(t *testing.T) {
@@ -86,12 +93,91 @@ func TestSessionAtItsLongest(t *testing.T) {
 	})
 }
 
-func TestMountsAreBelievedForAWhile(t *testing.T) {
+// A token that nobody used for long has ended, and its leases with it.
+func TestLeaseOfASessionThatEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, err := NewBao(BaoConfig{Address: "http://bao.lan", Auth: BaoAuthConfig{TokenFile: "/x"}})
+		b := alone(t)
+		s := &session{token: "x", ttl: time.Hour, expires: time.Now().Add(time.Hour), renewable: true}
+		l := &lease{began: time.Now(), expires: time.Now().Add(10 * time.Hour), session: s}
+		time.Sleep(59 * time.Minute)
+		if got := b.leaseNeeds(l); got != careNone {
+			t.Errorf("while it lives: %d", got)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := b.leaseNeeds(l); got != careLost {
+			t.Errorf("after its end: %d", got)
+		}
+	})
+}
+
+// line is a way to OpenBao on which everybody waits.
+type line struct {
+	waiting *atomic.Int64
+	let     chan struct{}
+}
+
+func (l line) RoundTrip(req *http.Request) (*http.Response, error) {
+	body := `{"data":{"password":"hunter2-hunter2"}}`
+	switch {
+	case strings.HasSuffix(req.URL.Path, "/lookup-self"):
+		body = `{"data":{"ttl":0,"creation_ttl":0,"renewable":false}}`
+	case strings.Contains(req.URL.Path, "/internal/ui/mounts/"):
+		body = `{"data":{"path":"kv/","type":"kv","options":{"version":"1"}}}`
+	default:
+		l.waiting.Add(1)
+		<-l.let
+		l.waiting.Add(-1)
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+}
+
+func TestReadsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := line{&atomic.Int64{}, make(chan struct{})}
+		b := alone(t)
+		conf := b.client.CloneConfig()
+		conf.HttpClient.Transport = l
+		client, err := api.NewClient(conf)
 		if err != nil {
 			t.Fatal(err)
 		}
+		b.client = client
+		b.config.Auth = BaoAuthConfig{Token: func() (string, error) { return "x", nil }}
+		data := map[string]any{}
+		for _, name := range strings.Split("abcdef", "") {
+			data[name] = "${bao:kv/" + name + "#password}"
+		}
+		o := Object{Unstructured: &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Secret", "stringData": data}}}
+		done := make(chan error, 1)
+		go func() {
+			_, err := Resolve(t.Context(), b, Request{Objects: []Object{o}, Allow: []string{"kv/*"}})
+			done <- err
+		}()
+		for _, want := range []int64{4, 4, 4, 3, 2, 1} {
+			synctest.Wait()
+			if got := l.waiting.Load(); got != want {
+				t.Errorf("%d reads at once, want %d", got, want)
+			}
+			l.let <- struct{}{}
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func alone(t *testing.T) *Bao {
+	t.Helper()
+	b, err := NewBao(BaoConfig{Address: "http://bao.lan", Auth: BaoAuthConfig{TokenFile: "/x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestMountsAreBelievedForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := alone(t)
 		b.mounts["team/kv/"] = mount{path: "team/kv/", kind: "kv", kv: 2, asked: time.Now()}
 		for path, want := range map[string]bool{"team/kv/web": true, "team/kv/a/b": true, "team/kv": true, "team/kv2/web": false, "team/web": false, "other/team/kv/web": false} {
 			if _, got := b.knownMount(path); got != want {
@@ -107,10 +193,7 @@ func TestMountsAreBelievedForAWhile(t *testing.T) {
 
 func TestKeptIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, err := NewBao(BaoConfig{Address: "http://bao.lan", Auth: BaoAuthConfig{TokenFile: "/x"}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := alone(t)
 		keep := func(i int) {
 			values := map[string]json.RawMessage{"key": json.RawMessage(`"hunter2"`)}
 			if _, err := b.keep(fmt.Sprint(i), values, "", nil); err != nil {

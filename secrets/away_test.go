@@ -102,8 +102,13 @@ func TestStale(t *testing.T) {
 		t.Errorf("when it is back: %+v", out)
 	}
 	s.do("DELETE", kv+"/data/a", nil)
+	out = resolve(t, b, req)
+	if out.Stale == nil || !strings.Contains(out.Stale.Error(), "version 1 of "+kv+"/a was deleted") || secrets.Unavailable(out.Stale) || len(out.Objects) != 3 {
+		t.Errorf("what OpenBao has no longer stays as it was, and is said: %+v", out)
+	}
+	req.Stale = false
 	if _, err := secrets.Resolve(t.Context(), b, req); err == nil || !strings.Contains(err.Error(), "version 1 of "+kv+"/a was deleted") {
-		t.Errorf("what OpenBao has no longer: %v", err)
+		t.Errorf("what OpenBao has no longer is not applied anew: %v", err)
 	}
 }
 

@@ -18,69 +18,69 @@ import (
 // BaoConfig says where OpenBao is, and how to log in. No credential stands in it.
 type BaoConfig struct {
 	// Address is https://host:port; http:// for tests and LANs.
-	Address string `yaml:"address"`
+	Address string
 	// Namespace is where paths begin.
-	Namespace string `yaml:"namespace,omitempty"`
+	Namespace string
 	// CAFile holds the certificates that OpenBao's is checked against, in PEM. Default: those of the system.
-	CAFile string `yaml:"caFile,omitempty"`
+	CAFile string
 	// Auth is how to log in.
-	Auth BaoAuthConfig `yaml:"auth"`
+	Auth BaoAuthConfig
 	// Timeout is for one request. Default 10s.
-	Timeout time.Duration `yaml:"timeout,omitempty"`
+	Timeout time.Duration
 	// Retries is how often a request is sent again. Default 2; -1 for none.
-	Retries int `yaml:"retries,omitempty"`
+	Retries int
 	// Hashes keys the versions of what has no version of its own. Default: made up, so that they hold for this
 	// process alone.
-	Hashes HashKey `yaml:"-"`
+	Hashes HashKey
 }
 
 // BaoAuthConfig is one way to log in. Files are read at each login, and may rotate.
 type BaoAuthConfig struct {
 	// TokenFile holds a token.
-	TokenFile string `yaml:"tokenFile,omitempty"`
+	TokenFile string
 	// Token gives one, from the environment of a command line for example.
-	Token func() (string, error) `yaml:"-"`
+	Token func() (string, error)
 	// AppRole logs in with a role's ID and one of its secrets.
-	AppRole *AppRoleConfig `yaml:"appRole,omitempty"`
+	AppRole *AppRoleConfig
 	// Kubernetes logs in with a service account's token.
-	Kubernetes *KubernetesAuthConfig `yaml:"kubernetes,omitempty"`
+	Kubernetes *KubernetesAuthConfig
 	// JWT logs in with a token that somebody else signed.
-	JWT *JWTConfig `yaml:"jwt,omitempty"`
+	JWT *JWTConfig
 	// Userpass logs in with a name and a password.
-	Userpass *UserpassConfig `yaml:"userpass,omitempty"`
+	Userpass *UserpassConfig
 }
 
 // AppRoleConfig is for OpenBao's AppRole method.
 type AppRoleConfig struct {
-	RoleID       string `yaml:"roleId"`
-	SecretIDFile string `yaml:"secretIdFile"`
+	RoleID       string
+	SecretIDFile string
 	// Mount is where the method is enabled. Default approle.
-	Mount string `yaml:"mount,omitempty"`
+	Mount string
 }
 
 // KubernetesAuthConfig is for OpenBao's Kubernetes method.
 type KubernetesAuthConfig struct {
-	Role string `yaml:"role"`
+	Role string
 	// TokenFile holds the service account's token. Default: the one that is projected into the pod.
-	TokenFile string `yaml:"tokenFile,omitempty"`
+	TokenFile string
 	// Mount is where the method is enabled. Default kubernetes.
-	Mount string `yaml:"mount,omitempty"`
+	Mount string
 }
 
 // JWTConfig is for OpenBao's JWT method.
 type JWTConfig struct {
-	Role      string `yaml:"role"`
-	TokenFile string `yaml:"tokenFile"`
+	Role      string
+	TokenFile string
 	// Mount is where the method is enabled. Default jwt.
-	Mount string `yaml:"mount,omitempty"`
+	Mount string
 }
 
 // UserpassConfig is for OpenBao's Userpass method.
 type UserpassConfig struct {
-	Username     string `yaml:"username"`
-	PasswordFile string `yaml:"passwordFile"`
+	Username     string
+	PasswordFile string
 	// Mount is where the method is enabled. Default userpass.
-	Mount string `yaml:"mount,omitempty"`
+	Mount string
 }
 
 // Defaults of BaoConfig.

@@ -6,7 +6,7 @@ LINT  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export PLUMBLINE_LAB := $(CACHE)/plumbline-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab test test-fast fuzz lint fmt generate bench demo clean
+.PHONY: help build lab test test-canary test-fast fuzz lint fmt generate bench demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: lab ## run all tests
 
 test-fast: ## run the tests that need no control plane
 	go test -short . ./render ./secrets/check ./reconciler ./reconciler/apply ./reconciler/fetch ./cmd/...
+
+test-canary: lab ## show that a secret which isn't masked is found: once for each place that masks
+	PLUMBLINE_TEST_UNMASK=1 go test -count=1 -timeout 30m -v -run TestCanaryCatches ./reconciler/e2e
 
 fuzz: ## fuzz each parser of outside input for a while
 	./fuzz.sh 30s

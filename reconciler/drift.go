@@ -62,7 +62,7 @@ func (l *Loop) suspicious(name string, s *stackState) bool {
 
 // previewed reports drift that the stack wants left alone.
 func (l *Loop) previewed(ctx context.Context, trip Trip) {
-	run := l.Pipeline.Preview(ctx, trip)
+	run := l.preview(ctx, trip)
 	plan, err := run.Plan, run.Err
 	if ctx.Err() != nil {
 		return
@@ -77,6 +77,10 @@ func (l *Loop) previewed(ctx context.Context, trip Trip) {
 	if err != nil {
 		l.failed(trip, s, err)
 		return
+	}
+	if l.rotated(s, run) {
+		s.moved = true
+		l.trigger(trip.Stack, TriggerSecrets)
 	}
 	s.failures, s.known, s.status.HandledAt = 0, plan.Known(), trip.handled
 	if drift := plan.String(); drift != s.drift {

@@ -23,6 +23,22 @@ var (
 	namespacesResource = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
 )
 
+// OwnSecrets are the Secrets that hold keys of ours: who may write them may read
+// everything that is sealed, or knows the key of every hash.
+func OwnSecrets(c Config) []apply.ID {
+	own := []apply.ID{{Kind: "Secret", Namespace: c.Election.Namespace, Name: hashKeyName}}
+	keys := []SOPSConfig{c.Secrets.SOPS}
+	for _, source := range c.Sources {
+		keys = append(keys, source.SOPS)
+	}
+	for _, k := range keys {
+		if k.AgeKeySecret != nil {
+			own = append(own, apply.ID{Kind: "Secret", Namespace: k.AgeKeySecret.Namespace, Name: k.AgeKeySecret.Name})
+		}
+	}
+	return own
+}
+
 // HashKey reads the key of all hashes that are seen in the cluster, and makes it
 // where there is none.
 //
@@ -59,13 +75,19 @@ func HashKey(ctx context.Context, client dynamic.Interface, namespace string) (s
 }
 
 // LookHashKey is HashKey for those who only look: where there is none, or none to
-// be seen, one is made up.
-func LookHashKey(ctx context.Context, client dynamic.Interface, namespace string) (secrets.HashKey, error) {
-	key, err := readHashKey(ctx, client, namespace)
-	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-		return secrets.NewHashKey(), nil
+// be seen, one is made up, and madeUp is told why.
+func LookHashKey(madeUp func(why error)) func(context.Context, dynamic.Interface, string) (secrets.HashKey, error) {
+	return func(ctx context.Context, client dynamic.Interface, namespace string) (secrets.HashKey, error) {
+		key, err := readHashKey(ctx, client, namespace)
+		switch {
+		case apierrors.IsForbidden(err):
+			madeUp(err)
+			return secrets.NewHashKey(), nil
+		case apierrors.IsNotFound(err): // the daemon was never here: nothing has a checksum yet
+			return secrets.NewHashKey(), nil
+		}
+		return key, err
 	}
-	return key, err
 }
 
 func readHashKey(ctx context.Context, client dynamic.Interface, namespace string) (secrets.HashKey, error) {

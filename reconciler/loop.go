@@ -48,8 +48,6 @@ type Loop struct {
 	looks    workqueue.TypedInterface[string] // at health only: a stack that became Ready doesn't wait behind those that are applied
 	statuses workqueue.TypedDelayingInterface[string]
 	fetches  chan struct{}
-	renders  chan struct{}
-	unseen   string    // why some secrets can't be looked at, as it was said last
 	progress time.Time // when the last of the passing states is to be written
 }
 
@@ -70,7 +68,9 @@ func (l *Loop) Init() {
 	l.looks = workqueue.NewTyped[string]()
 	l.statuses = workqueue.NewTypedDelayingQueue[string]()
 	l.fetches = make(chan struct{}, orDefault(l.Config.Limits.Fetches, 4))
-	l.renders = make(chan struct{}, orDefault(l.Config.Limits.Renders, cores()))
+	if l.Pipeline != nil {
+		l.Pipeline.renders = make(chan struct{}, orDefault(l.Config.Limits.Renders, cores()))
+	}
 	for _, config := range l.Config.Sources {
 		l.sources[config.Name] = &sourceState{config: config, poke: make(chan struct{}, 1)}
 	}

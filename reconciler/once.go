@@ -31,7 +31,8 @@ func (l *Loop) Preview(ctx context.Context, snapshot fetch.Snapshot) ([]apply.Pl
 			continue
 		}
 		trip := l.trip(name, s, TriggerHand)
-		run := l.Pipeline.Preview(ctx, trip)
+		trip.Secrets.Stale = false // what can't be known is no plan
+		run := l.preview(ctx, trip)
 		if run.Err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, run.Err))
 			continue

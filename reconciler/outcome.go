@@ -47,16 +47,29 @@ func (l *Loop) failed(trip Trip, s *stackState, err error) {
 	s.failures++
 	s.missing = apply.UnknownKind(err)
 	s.clash(err)
-	if apply.Terminal(err) || inputsToBlame(err) || s.refused {
+	if apply.Terminal(err) || inputsToBlame(err) || s.refused || misreferred(err) {
 		s.stalled, s.failures = trip.generation, 0
-		l.say(trip.Stack, s, true, map[bool]string{true: "SecretsRefused", false: "Refused"}[s.refused], err.Error())
+		l.say(trip.Stack, s, true, reasonOf(err), err.Error())
 		l.setReady(trip.Stack, s, false)
 		return
 	}
 	delay := backoff(s.failures)
 	s.retryAt = time.Now().Add(delay - time.Millisecond)
 	l.triggerAfter(trip.Stack, TriggerRetry, delay)
-	l.say(trip.Stack, s, false, map[bool]string{true: "SecretsUnavailable", false: "Retrying"}[secrets.Unavailable(err)], err.Error())
+	l.say(trip.Stack, s, false, reasonOf(err), err.Error())
+}
+
+// reasonOf is the reason of the condition Ready after a run that failed.
+func reasonOf(err error) string {
+	switch {
+	case secrets.Unavailable(err):
+		return "SecretsUnavailable"
+	case len(referenceErrors(err)) > 0:
+		return "SecretsRefused"
+	case apply.Terminal(err), inputsToBlame(err):
+		return "Refused"
+	}
+	return "Retrying"
 }
 
 // backoff doubles from half a second to two minutes, with jitter.
@@ -66,7 +79,10 @@ func backoff(failures int) time.Duration {
 }
 
 func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
-	s.failures, s.missing = 0, false
+	s.failures, s.missing, s.moved = 0, false, false
+	if sum, known := l.versions(run.Secrets.Reads); known {
+		s.status.Secrets = sum
+	}
 	if s.stalled == trip.generation {
 		s.stalled = 0
 	}

@@ -25,7 +25,7 @@ type Pipeline struct {
 	Observe Step[apply.Inventory, Health] // at once: health is a subscription, not a wait
 	Report  func(context.Context, Run)
 
-	Key secrets.HashKey // of checksums that are seen in the cluster
+	renders chan struct{} // bounds the renders under way
 }
 
 // Trip is one way down the road, for one stack.
@@ -39,6 +39,7 @@ type Trip struct {
 	Unseal   unsealFunc      // opens the sealed files of a tree; nil: nothing does
 	Secrets  secrets.Request // all but the objects; its Redactor masks what the trip says
 	Restart  bool            // workloads restart when a Secret that they use changes
+	Key      secrets.HashKey // of the checksums by which they do
 	Apply    apply.Request   // all but the objects
 
 	generation int64  // of the inputs, for the loop
@@ -53,7 +54,7 @@ func (p *Pipeline) Preview(ctx context.Context, trip Trip) Run {
 		run.Secrets, err = p.Resolve(ctx, trip.references(rendered))
 	}
 	if err == nil {
-		run.Plan, err = p.Plan(ctx, trip.request(run.Secrets, p.Key))
+		run.Plan, err = p.Plan(ctx, trip.request(run.Secrets))
 	}
 	run.Secrets.Objects, run.Secrets.Unresolved = nil, nil // plaintext ends here, but for what the plan holds
 	run.Err, run.Took = trip.Secrets.Redactor.Error(err), time.Since(run.Started)
@@ -94,7 +95,7 @@ type Run struct {
 	Trigger   Trigger
 	Revision  string
 	Secrets   secrets.Resolved // what was read, without the objects
-	Plan      apply.Plan
+	Plan      apply.Plan       // holds plaintext: not to be kept beyond the run
 	Inventory apply.Inventory
 	Health    Health
 	Err       error

@@ -40,13 +40,21 @@ func (l *Loop) process(ctx context.Context, name string) {
 
 // reconcile goes down the road. A panic in one stack is that stack's error.
 func (l *Loop) reconcile(ctx context.Context, trip Trip) (run Run) {
-	defer func() {
-		if p := recover(); p != nil {
-			stack := make([]byte, 4096)
-			run.Err = trip.Secrets.Redactor.Error(fmt.Errorf("panic: %v\n%s", p, stack[:runtime.Stack(stack, false)]))
-		}
-	}()
+	defer recovered(trip, &run)
 	return l.Pipeline.Reconcile(ctx, trip)
+}
+
+// preview is reconcile for those who only look.
+func (l *Loop) preview(ctx context.Context, trip Trip) (run Run) {
+	defer recovered(trip, &run)
+	return l.Pipeline.Preview(ctx, trip)
+}
+
+func recovered(trip Trip, run *Run) {
+	if p := recover(); p != nil {
+		stack := make([]byte, 4096)
+		run.Err = trip.Secrets.Redactor.Error(fmt.Errorf("panic: %v\n%s", p, stack[:runtime.Stack(stack, false)]))
+	}
 }
 
 // next decides, under the lock, from what is known now: so the newest inputs
@@ -66,7 +74,7 @@ func (l *Loop) next(name string) (step, Trip) {
 		return stepBlocked, Trip{}
 	}
 	next, why := l.due(name, s, triggers)
-	if next == stepGo && s.applied != s.generation && !s.removed {
+	if next == stepGo && s.applied != s.generation && s.stalled != s.generation && !s.removed {
 		l.say(name, s, false, "Progressing", "applying "+s.revision)
 	}
 	if next == stepGo || next == stepPreview {
@@ -132,12 +140,14 @@ func (l *Loop) due(name string, s *stackState, triggers map[Trigger]bool) (step,
 	switch {
 	case triggers[TriggerHand]:
 		return stepGo, TriggerHand
+	case triggers[TriggerSecrets] && s.applied == s.generation && (s.moved || s.mode() == DriftCorrect):
+		return stepGo, TriggerSecrets
+	case triggers[TriggerSecrets] && s.applied == s.generation:
+		return stepPreview, TriggerSecrets // OpenBao is back: no reason to touch what is to be left alone
 	case s.applied == s.generation && s.generation > 0 && !s.removed && (s.known == nil || triggers[TriggerInterval]):
 		return l.resumed(s)
 	case triggers[TriggerInterval]:
 		return stepGo, TriggerInterval
-	case triggers[TriggerSecrets]:
-		return stepGo, TriggerSecrets
 	case s.failures > 0 && time.Now().Before(s.retryAt):
 		return stepObserve, ""
 	case s.stalled == s.generation && s.generation > 0 && !triggers[TriggerRetry]:

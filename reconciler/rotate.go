@@ -2,6 +2,9 @@ package reconciler
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -27,47 +30,42 @@ func (l *Loop) rotate(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			l.lookAtSecrets(ctx, l.Secrets.Bao.Moved)
+			l.lookAtSecrets(ctx, shim(l.Secrets.Bao))
 		}
 	}
 }
 
-// movedFunc is secrets.Bao.Moved.
-type movedFunc func(context.Context, map[secrets.Read]secrets.Version) (map[secrets.Read]string, error)
+// movedFunc is secrets.Bao.Moved: which reads would give something else, and which
+// can't be looked at.
+type movedFunc func(context.Context, map[secrets.Read]secrets.Version) (moved map[secrets.Read]string, failed map[secrets.Read]error)
 
-func (l *Loop) lookAtSecrets(ctx context.Context, moved movedFunc) {
-	reads := l.reads()
-	changes, err := moved(ctx, reads)
+func (l *Loop) lookAtSecrets(ctx context.Context, look movedFunc) {
+	asked := l.reads()
+	moved, failed := look(ctx, asked)
 	if ctx.Err() != nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.saySome(err)
 	for name, s := range l.stacks {
 		switch {
 		case s.refused:
-			s.retryAt = time.Time{}
-			l.trigger(name, TriggerRetry)
-		case len(s.reads) == 0:
-		case secrets.Unavailable(err):
-			l.saySecrets(name, s, err)
-		default:
-			l.secretsMoved(name, s, reads, changes)
+			l.tryAgain(name, s)
+		case len(s.reads) > 0:
+			l.secretsMoved(name, s, asked, moved, failed)
 		}
 	}
 }
 
-// saySome tells, once, why some secrets can't be looked at.
-func (l *Loop) saySome(err error) {
-	text := ""
-	if err != nil && !secrets.Unavailable(err) {
-		text = err.Error()
+// tryAgain looks again for what OpenBao did not give. Where drift is to be left
+// alone, what is applied is not applied again for that.
+func (l *Loop) tryAgain(name string, s *stackState) {
+	s.retryAt = time.Time{}
+	if s.applied == s.generation {
+		l.trigger(name, TriggerSecrets)
+		return
 	}
-	if text != "" && text != l.unseen {
-		l.Log.Warn("secrets not looked at: they rotate with the resync, or by hand", "error", text)
-	}
-	l.unseen = text
+	l.trigger(name, TriggerRetry)
 }
 
 // reads is what the stacks have read.
@@ -81,33 +79,89 @@ func (l *Loop) reads() map[secrets.Read]secrets.Version {
 	return all
 }
 
-// secretsMoved sets a stack in motion that read what has moved, unless it has read
-// it again in the meantime.
-func (l *Loop) secretsMoved(name string, s *stackState, asked map[secrets.Read]secrets.Version, changes map[secrets.Read]string) {
-	for read, version := range s.reads {
-		if why, moved := changes[read]; moved && asked[read] == version {
-			if s.stale == "" {
-				l.Log.Info("secret moved", "stack", name, "path", read.Path, "why", why)
+// secretsMoved tells one stack what became of what it read: unless it has read it
+// again in the meantime.
+func (l *Loop) secretsMoved(name string, s *stackState, asked map[secrets.Read]secrets.Version, moved map[secrets.Read]string, failed map[secrets.Read]error) {
+	var away, unseen error
+	for _, read := range sortedReads(s.reads) {
+		version := s.reads[read]
+		why, changed := moved[read]
+		switch err := failed[read]; {
+		case asked[read] != version:
+		case changed && version != "":
+			if !s.moved {
+				l.Log.Info("secret moved", "stack", name, "path", read.Path, "why", s.masked(why))
 			}
-			l.trigger(name, TriggerSecrets)
-			return
+			s.moved = true
+		case away == nil && secrets.Unavailable(err):
+			away = err
+		case unseen == nil && err != nil:
+			unseen = err
 		}
 	}
-	if s.stale != "" { // OpenBao is back
+	l.sayUnseen(name, s, unseen)
+	switch {
+	case s.moved:
+		l.trigger(name, TriggerSecrets)
+	case away != nil:
+		l.saySecrets(name, s, away)
+	case s.stale != "": // OpenBao is back
 		l.trigger(name, TriggerSecrets)
 	}
 }
 
+// sayUnseen tells, once, why a stack's secrets can't be looked at: they are read
+// all the same, with the resync or by hand.
+func (l *Loop) sayUnseen(name string, s *stackState, err error) {
+	text := ""
+	if err != nil {
+		text = s.masked(err.Error())
+	}
+	if text != "" && text != s.unseen {
+		l.Log.Warn("secrets rotate with the resync only", "stack", name, "error", text)
+	}
+	s.unseen = text
+}
+
 // opened notes what a trip read, and whether it could.
 func (l *Loop) opened(trip Trip, s *stackState, run Run) {
-	if trip.Secrets.Redactor != nil {
-		s.redactor = trip.Secrets.Redactor
-	}
 	s.refused = refused(run.Err)
+	if run.Err == nil {
+		s.newest, s.live = trip.Secrets.Redactor, trip.Secrets.Redactor
+	}
 	if run.Secrets.Reads != nil || run.Err == nil {
 		s.reads = run.Secrets.Reads
 		l.saySecrets(trip.Stack, s, run.Secrets.Stale)
 	}
+}
+
+// rotated is true where a preview has read something else than was applied last:
+// what OpenBao has is wanted as what Git has, and no drift.
+func (l *Loop) rotated(s *stackState, run Run) bool {
+	now, known := l.versions(run.Secrets.Reads)
+	return known && now != s.status.Secrets
+}
+
+// versions sums up what was read, for those who have the key. known is false where
+// some of it was not.
+func (l *Loop) versions(reads map[secrets.Read]secrets.Version) (sum string, known bool) {
+	if len(reads) == 0 {
+		return "", true
+	}
+	var parts []string
+	for _, read := range sortedReads(reads) {
+		if reads[read] == "" {
+			return "", false
+		}
+		parts = append(parts, fmt.Sprintf("%q", read), string(reads[read]))
+	}
+	return base64.RawURLEncoding.EncodeToString(l.Secrets.Key.Sum("versions", parts...)[:16]), true
+}
+
+func sortedReads(reads map[secrets.Read]secrets.Version) []secrets.Read {
+	return slices.SortedFunc(maps.Keys(reads), func(a, b secrets.Read) int {
+		return slices.Compare([]string{a.Path, a.Query, a.Keys}, []string{b.Path, b.Query, b.Keys})
+	})
 }
 
 // saySecrets says whether the stack's references could be read. What is applied
@@ -116,7 +170,7 @@ func (l *Loop) saySecrets(name string, s *stackState, err error) {
 	before := s.stale
 	s.stale = ""
 	if err != nil {
-		s.stale = err.Error()
+		s.stale = s.masked(err.Error())
 	}
 	if len(s.reads) == 0 && s.stale == "" {
 		s.status.Conditions = slices.DeleteFunc(slices.Clone(s.status.Conditions), func(c metav1.Condition) bool { return c.Type == ConditionSecrets })
@@ -128,7 +182,7 @@ func (l *Loop) saySecrets(name string, s *stackState, err error) {
 		if secrets.Unavailable(err) {
 			condition.Reason = "OpenBaoUnavailable"
 		}
-		condition.Message = short("what was read last stays applied: "+s.redactor.Text(s.stale), messageBytes)
+		condition.Message = short("what was read last stays applied: "+s.stale, messageBytes)
 	}
 	setCondition(&s.status.Conditions, condition)
 	if before == s.stale {
@@ -136,9 +190,38 @@ func (l *Loop) saySecrets(name string, s *stackState, err error) {
 	}
 	switch {
 	case before == "":
-		l.Log.Warn("secrets unavailable", "stack", name, "error", s.redactor.Text(s.stale))
+		l.Log.Warn("secrets unavailable", "stack", name, "error", s.stale)
 	case s.stale == "":
 		l.Log.Info("secrets available again", "stack", name)
 	}
 	l.statuses.Add(name)
+}
+
+// refused is true where OpenBao has not what a stack refers to, or does not give
+// it: what is in Git may be right, so it is asked again now and then.
+func refused(err error) bool {
+	if secrets.Unavailable(err) {
+		return false
+	}
+	return slices.ContainsFunc(referenceErrors(err), func(e *secrets.ReferenceError) bool { return !e.InputFault() })
+}
+
+// misreferred is true where only a commit, or the operator, can help.
+func misreferred(err error) bool {
+	return !secrets.Unavailable(err) && !refused(err) && len(referenceErrors(err)) > 0
+}
+
+func referenceErrors(err error) (all []*secrets.ReferenceError) {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		for _, e := range joined.Unwrap() {
+			all = append(all, referenceErrors(e)...)
+		}
+		return all
+	}
+	var one *secrets.ReferenceError
+	if errors.As(err, &one) {
+		all = append(all, one)
+	}
+	return all
 }

@@ -164,15 +164,7 @@ func (l *Loop) candidates(ctx context.Context, s *sourceState, snapshot fetch.Sn
 				continue
 			}
 		}
-		select {
-		case l.renders <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
-		group.Go(func() {
-			defer func() { <-l.renders }()
-			out[i] = l.candidate(ctx, d, next)
-		})
+		group.Go(func() { out[i] = l.candidate(ctx, d, next) })
 	}
 	group.Wait()
 	return out
@@ -245,7 +237,7 @@ func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Bro
 		s.revision, s.pushed, s.announce, s.ready = source.snapshot.Commit, seen, true, false
 		s.generation++
 		s.failures, s.drifts, s.rendered = 0, 0, c.rendered
-		s.redactor = c.redactor
+		s.newest = c.redactor
 		if c.broken == nil {
 			s.wants = c.wants
 		} else {

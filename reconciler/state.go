@@ -47,25 +47,27 @@ type stackState struct {
 	drift      string    // that was reported last, where it is only looked at
 	drifted    time.Time
 
-	known    map[apply.ID]apply.Applied
-	parent   *unstructured.Unstructured
-	triggers map[Trigger]bool
-	asked    string // the last request by hand
-	askedAt  time.Time
-	handled  string // the last request by hand that was taken up
-	ready    bool
-	announce bool   // the next Ready is the first of this generation
-	held     string // why the last plan deletes nothing
-	hold     string // the reason that plan was given for it; "": its own
-	removal  string
-	redactor *secrets.Redactor                // of what the last trip opened
-	reads    map[secrets.Read]secrets.Version // from OpenBao
-	stale    string                           // why what was read may be old; "": it isn't
-	refused  bool                             // OpenBao does not give what it refers to
-	status   Status
-	said     bool   // the status is of this process, not of one before
-	written  string // the status that the cluster was told last
-	passing  bool   // its status is to be written in a moment
+	known        map[apply.ID]apply.Applied
+	parent       *unstructured.Unstructured
+	triggers     map[Trigger]bool
+	asked        string // the last request by hand
+	askedAt      time.Time
+	handled      string // the last request by hand that was taken up
+	ready        bool
+	announce     bool   // the next Ready is the first of this generation
+	held         string // why the last plan deletes nothing
+	hold         string // the reason that plan was given for it; "": its own
+	removal      string
+	newest, live *secrets.Redactor                // of what was opened last, and of what is applied
+	moved        bool                             // OpenBao has something else than is applied
+	unseen       string                           // why that can't be looked at, as it was said last
+	reads        map[secrets.Read]secrets.Version // from OpenBao
+	stale        string                           // why what was read may be old; "": it isn't
+	refused      bool                             // OpenBao does not give what it refers to
+	status       Status
+	said         bool   // the status is of this process, not of one before
+	written      string // the status that the cluster was told last
+	passing      bool   // its status is to be written in a moment
 }
 
 // clash notes that this stack has to be tried again when claims change.
@@ -85,6 +87,14 @@ func (s *stackState) wide() bool {
 		kinds[id.GroupKind()] = true
 	}
 	return len(apply.ContainedKinds(s.parent)) > len(kinds)
+}
+
+// masked is a text without what the stack's last trips opened.
+func (s *stackState) masked(text string) string {
+	if s.newest == s.live {
+		return s.live.Text(text)
+	}
+	return s.live.Text(s.newest.Text(text))
 }
 
 func (s *stackState) current() bool { return s.applied == s.generation && !s.incomplete }

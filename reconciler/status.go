@@ -25,7 +25,9 @@ type Status struct {
 	Digest string `json:"digest"`
 	// Desired is a hash of what Git wanted when it was applied: a restart is no
 	// reason to apply it again.
-	Desired   string      `json:"desired"`
+	Desired string `json:"desired"`
+	// Secrets is a hash of the versions that were read from OpenBao for it.
+	Secrets   string      `json:"secrets"`
 	HandledAt string      `json:"handledAt"`
 	Held      *HeldStatus `json:"held"`
 }
@@ -59,7 +61,7 @@ const (
 // result, in a moment where it is a passing state. Loop.mu is held.
 func (l *Loop) say(name string, s *stackState, stalled bool, reason, message string) {
 	ready := reason == "Ready"
-	message = s.redactor.Text(message)
+	message = s.shown(message)
 	s.said = true
 	s.status.Revision = s.revision
 	s.status.Held = nil
@@ -220,6 +222,17 @@ func (l *Loop) saySource(s *sourceState, reason, message string) {
 	s.status.HandledAt = s.handled
 	setCondition(&s.status.Conditions, metav1.Condition{Type: ConditionReady, Status: state, Reason: reason, Message: short(message, messageBytes)})
 	l.statuses.Add(sourcePrefix + s.config.Name)
+}
+
+// shown is a text masked, and short enough to be read while everybody waits. What
+// may be half a secret at its end is cut off.
+func (s *stackState) shown(text string) string {
+	const most, half = 4 * messageBytes, 128
+	if len(text) <= most {
+		return s.masked(text)
+	}
+	text = s.masked(text[:most])
+	return text[:max(0, len(text)-half)] + "…"
 }
 
 func short(s string, most int) string {

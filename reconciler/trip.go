@@ -16,10 +16,11 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 			Prune: s.declared.Spec.prune(), Confirmed: annotation(s.parent, ConfirmAnnotation), Hold: l.hold(source, s),
 			Elsewhere: func(id apply.ID) string { return l.elsewhere(name, id) },
 			Foreign:   l.foreign,
+			Reserved:  l.Secrets.Reserved,
 		}}
 	trip.Unseal, trip.Secrets = l.sealed(s.declared)
 	trip.Secrets.Fresh, trip.Secrets.Stale = why == TriggerHand, s.applied == s.generation
-	trip.Restart = s.declared.Spec.Secrets.Restart
+	trip.Restart, trip.Key = s.declared.Spec.Secrets.Restart, l.Secrets.Key
 	if why == TriggerHand || (why == TriggerInterval && s.recalled) { // the server is asked
 		s.recalled = false
 		trip.Apply.Known, trip.Apply.Digest = nil, ""

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"slices"
 
@@ -13,10 +12,11 @@ import (
 
 // Secrets is what a trip opens sealed things with. The zero value opens nothing.
 type Secrets struct {
-	Key   secrets.HashKey                   // of all hashes of what may hold a secret
-	SOPS  func(source string) *secrets.SOPS // the keys of a source; nil: sealed files stay an error
-	Bao   *secrets.Bao                      // nil: there is none
-	Allow map[string][]string               // what each source may read of it
+	Key      secrets.HashKey                   // of all hashes of what may hold a secret
+	SOPS     func(source string) *secrets.SOPS // the keys of a source; nil: sealed files stay an error
+	Bao      *secrets.Bao                      // nil: there is none
+	Allow    map[string][]string               // what each source may read of it
+	Reserved []apply.ID                        // Secrets that hold our own keys: no stack may write them
 }
 
 // sealed is how a trip of a stack opens what is sealed, and who masks what it opened.
@@ -35,6 +35,12 @@ type unsealFunc func(context.Context, fs.FS) fs.FS
 
 // render renders the trip's stack, sealed files open.
 func (p *Pipeline) render(ctx context.Context, trip Trip) (render.Output, error) {
+	select { // as many at once as there are cores, whoever asks
+	case p.renders <- struct{}{}:
+		defer func() { <-p.renders }()
+	case <-ctx.Done():
+		return render.Output{}, ctx.Err()
+	}
 	request := trip.Render
 	if trip.Unseal != nil {
 		request.FS = trip.Unseal(ctx, request.FS)
@@ -57,13 +63,13 @@ func (t Trip) references(rendered render.Output) secrets.Request {
 
 // request is what Plan is to do for the trip. Workloads that restart with their
 // Secrets say so; one whose Secret can't be read stays as it is, with it.
-func (t Trip) request(resolved secrets.Resolved, key secrets.HashKey) apply.Request {
+func (t Trip) request(resolved secrets.Resolved) apply.Request {
 	request := t.Apply
 	request.Stack, request.Removed = t.Stack, t.Removed
 	objects, left := resolved.Objects, resolved.Unresolved
 	if t.Restart {
 		var unknown []secrets.Object
-		objects, unknown = secrets.Checksums(objects, left, key)
+		objects, unknown = secrets.Checksums(objects, left, t.Key)
 		left = slices.Concat(left, unknown)
 	}
 	for _, o := range objects {
@@ -73,17 +79,10 @@ func (t Trip) request(resolved secrets.Resolved, key secrets.HashKey) apply.Requ
 		request.Leave = append(request.Leave, apply.Object(o))
 	}
 	if resolved.Stale != nil {
-		request.LeaveReason = resolved.Stale.Error()
+		request.LeaveReason = t.Secrets.Redactor.Text(resolved.Stale.Error())
 	}
 	if t.Secrets.Redactor.Opened() {
 		request.Masks = t.Secrets.Redactor
 	}
 	return request
-}
-
-// refused is true where OpenBao has not what a stack refers to, or does not give
-// it: what is in Git may be right, so it is asked again now and then.
-func refused(err error) bool {
-	var reference *secrets.ReferenceError
-	return errors.As(err, &reference) && !secrets.Unavailable(err)
 }

@@ -121,3 +121,6 @@ func printable(r rune) rune {
 	}
 	return r
 }
+
+// InputFault is a stand-in.
+func (e *ReferenceError) InputFault() bool { return false }

@@ -33,7 +33,7 @@ dry-runs; nothing is changed. Needs no daemon.
 
 Exit codes: 0 nothing would change, 1 an error, 2 there are differences.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			plans, err := planAgainst(cmd.Context(), repo, cluster.ClusterConfig, against)
+			plans, err := planAgainst(cmd.Context(), io, repo, cluster.ClusterConfig, against)
 			if plans == nil && err != nil {
 				return err
 			}
@@ -47,9 +47,9 @@ Exit codes: 0 nothing would change, 1 an error, 2 there are differences.`,
 	return cmd
 }
 
-func planAgainst(ctx context.Context, repo repository, cluster reconciler.ClusterConfig, against string) ([]apply.Plan, error) {
+func planAgainst(ctx context.Context, io streams, repo repository, cluster reconciler.ClusterConfig, against string) ([]apply.Plan, error) {
 	if against != "cluster" {
-		return planTrees(ctx, repo, against)
+		return planTrees(ctx, io, repo, against)
 	}
 	config, err := repo.settings(cluster)
 	if err != nil {
@@ -64,7 +64,10 @@ func planAgainst(ctx context.Context, repo repository, cluster reconciler.Cluste
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	loop, err := wire(ctx, config, workingTree{snapshot}, reconciler.LookHashKey, slog.New(slog.DiscardHandler))
+	madeUp := func(why error) {
+		fmt.Fprintln(io.err, "plumbline: checksums of Secrets will differ from those in the cluster:", why)
+	}
+	loop, err := wire(ctx, config, workingTree{snapshot}, reconciler.LookHashKey(madeUp), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +78,7 @@ func planAgainst(ctx context.Context, repo repository, cluster reconciler.Cluste
 }
 
 // planTrees compares the renders of two working trees.
-func planTrees(ctx context.Context, repo repository, against string) ([]apply.Plan, error) {
+func planTrees(ctx context.Context, io streams, repo repository, against string) ([]apply.Plan, error) {
 	other := repo
 	other.path = against
 	if other.source == "" {
@@ -86,11 +89,11 @@ func planTrees(ctx context.Context, repo repository, against string) ([]apply.Pl
 		other.source = source.Name
 	}
 	redactor := secrets.NewRedactor(secrets.NewHashKey())
-	want, err := repo.render(ctx, redactor)
+	want, err := repo.render(ctx, io, redactor)
 	if err != nil {
 		return nil, err
 	}
-	have, err := other.render(ctx, redactor)
+	have, err := other.render(ctx, io, redactor)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("--against: %w", err)
 	}

@@ -21,12 +21,13 @@ error says why, and the others are printed all the same.
 
 What was sealed, and the data of every Secret, shows as a keyed hash. Sealed
 files are opened with the keys that the configuration names, or where sops
-itself looks for some (SOPS_AGE_KEY, SOPS_AGE_KEY_FILE, its directory); without
-any key their values stay sealed. References to OpenBao stay as they are.`,
+itself looks for some (SOPS_AGE_KEY, SOPS_AGE_KEY_FILE, its directory); where
+none fits, the values of the stack stay sealed, and that is said. References to
+OpenBao stay as they are: it is not asked.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			key := secrets.NewHashKey()
 			redactor := secrets.NewRedactor(key)
-			stacks, err := repo.render(cmd.Context(), redactor)
+			stacks, err := repo.render(cmd.Context(), io, redactor)
 			if err != nil {
 				return err
 			}

@@ -26,7 +26,8 @@ type repository struct {
 	config string
 	only   []string
 
-	secrets reconciler.SecretsConfig // of config, or what is customary
+	secrets  reconciler.SecretsConfig // of config, or what is customary
+	election reconciler.ElectionConfig
 }
 
 func (r *repository) add(cmd *cobra.Command) {
@@ -60,7 +61,7 @@ func (r *repository) sourceConfig() (reconciler.SourceConfig, error) {
 			return source, err
 		}
 		found := false
-		r.secrets = config.Secrets
+		r.secrets, r.election = config.Secrets, config.Election
 		for _, s := range config.Sources {
 			if s.Name == name {
 				source, found = s, true
@@ -71,7 +72,7 @@ func (r *repository) sourceConfig() (reconciler.SourceConfig, error) {
 		}
 	}
 	if r.config == "" {
-		r.secrets = customary(name)
+		r.secrets, r.election.Namespace = customary(name), "plumbline-system"
 	}
 	if r.stacks != "" {
 		source.Stacks = r.stacks
@@ -82,8 +83,7 @@ func (r *repository) sourceConfig() (reconciler.SourceConfig, error) {
 // settings are those of the daemon, for the working tree alone.
 func (r *repository) settings(cluster reconciler.ClusterConfig) (reconciler.Config, error) {
 	source, err := r.sourceConfig()
-	config := reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster, Secrets: r.secrets}
-	config.Election.Namespace = "plumbline-system"
+	config := reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster, Secrets: r.secrets, Election: r.election}
 	return config, err
 }
 
@@ -106,12 +106,13 @@ type rendered struct {
 
 // render renders the stacks that were asked for. The error is about the
 // repository as a whole.
-func (r *repository) render(ctx context.Context, redactor *secrets.Redactor) ([]rendered, error) {
+func (r *repository) render(ctx context.Context, io streams, redactor *secrets.Redactor) ([]rendered, error) {
 	config, err := r.settings(reconciler.ClusterConfig{})
 	if err != nil {
 		return nil, err
 	}
 	source := config.Sources[0]
+	config.Secrets.OpenBao = nil // printing objects asks nobody
 	opener, err := unsealing(config, nil, nil)
 	if err != nil {
 		return nil, err
@@ -134,7 +135,7 @@ func (r *repository) render(ctx context.Context, redactor *secrets.Redactor) ([]
 		if !r.wanted(d.Name) {
 			continue
 		}
-		output, err := renderOpen(ctx, d.Render(snapshot.FS), opener.SOPS(source.Name), redactor)
+		output, err := renderOpen(ctx, io, d.Render(snapshot.FS), opener.SOPS(source.Name), redactor)
 		out = append(out, rendered{d, output.Objects, redactor.Error(err)})
 	}
 	if len(out) == 0 && len(r.only) > 0 {
@@ -146,15 +147,18 @@ func (r *repository) render(ctx context.Context, redactor *secrets.Redactor) ([]
 	return out, nil
 }
 
-// renderOpen renders with sealed files open where there are keys, and else with
-// their values sealed.
-func renderOpen(ctx context.Context, request render.Request, keys *secrets.SOPS, redactor *secrets.Redactor) (render.Output, error) {
-	if len(keys.Age)+len(keys.PGP) == 0 && keys.Transit == nil {
-		request.FS = secrets.Closed(request.FS)
-	} else {
-		request.FS = keys.Files(ctx, request.FS, redactor)
+// renderOpen renders with sealed files open where the keys fit, and else with their
+// values sealed.
+func renderOpen(ctx context.Context, io streams, request render.Request, keys *secrets.SOPS, redactor *secrets.Redactor) (render.Output, error) {
+	open, closed := request, request
+	open.FS, closed.FS = keys.Files(ctx, request.FS, redactor), secrets.Closed(request.FS)
+	output, err := render.Kustomize(ctx, open)
+	var sealed *secrets.SealedError
+	if !errors.As(err, &sealed) || sealed.InputFault() {
+		return output, err
 	}
-	return render.Kustomize(ctx, request)
+	fmt.Fprintf(io.err, "plumbline: %s: what is sealed stays so: %v\n", request.Stack, redactor.Error(sealed))
+	return render.Kustomize(ctx, closed)
 }
 
 // wanted takes a stack's name with or without its source.

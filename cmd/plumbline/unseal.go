@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -55,8 +56,9 @@ func ageKeys(c reconciler.SOPSConfig, client dynamic.Interface) (out []secrets.K
 		out = append(out, keyEnv(c.AgeKeyEnv))
 	}
 	if ref := c.AgeKeySecret; ref != nil {
-		out = append(out, secrets.KeySource{Name: fmt.Sprintf("Secret %s/%s", ref.Namespace, ref.Name),
-			Read: func(ctx context.Context) ([]byte, error) { return clusterKey(ctx, client, *ref) }})
+		source := secrets.KeySource{Name: fmt.Sprintf("Secret %s/%s", ref.Namespace, ref.Name),
+			Read: func(ctx context.Context) ([]byte, error) { return clusterKey(ctx, client, *ref) }}
+		out = append(out, secrets.Remembered(source, time.Minute))
 	}
 	return out
 }
@@ -123,16 +125,16 @@ func customary(source string) (config reconciler.SecretsConfig) {
 	if os.Getenv("SOPS_AGE_KEY") != "" {
 		own.AgeKeyEnv = "SOPS_AGE_KEY"
 	}
-	dir, err := os.UserConfigDir()
-	for _, file := range []string{os.Getenv("SOPS_AGE_KEY_FILE"), filepath.Join(dir, "sops", "age", "keys.txt")} {
-		if _, missing := os.Stat(file); err == nil && file != "" && missing == nil {
+	own.AgeKeyFile = os.Getenv("SOPS_AGE_KEY_FILE") // one that is named and missing is an error
+	if dir, err := os.UserConfigDir(); err == nil && own.AgeKeyFile == "" {
+		file := filepath.Join(dir, "sops", "age", "keys.txt")
+		if _, err := os.Stat(file); err == nil {
 			own.AgeKeyFile = file
-			break
 		}
 	}
 	if address := os.Getenv("BAO_ADDR"); address != "" {
 		config.OpenBao = &reconciler.OpenBaoConfig{Address: address, Namespace: os.Getenv("BAO_NAMESPACE"), CAFile: os.Getenv("BAO_CACERT"),
-			Auth: reconciler.OpenBaoAuthConfig{TokenEnv: "BAO_TOKEN"}, Allow: map[string][]string{source: {"+/*"}}}
+			Auth: reconciler.OpenBaoAuthConfig{TokenEnv: "BAO_TOKEN"}, Allow: map[string][]string{source: {"+/*", "+/decrypt/+"}}}
 	}
 	return config
 }

@@ -43,6 +43,7 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 	if err != nil {
 		return nil, err
 	}
+	opener.Reserved = reconciler.OwnSecrets(config)
 	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: log, Secrets: opener}
 	observer := observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved,
 		Trouble: func(r schema.GroupVersionResource, err error) {
@@ -65,7 +66,6 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 		Apply:   engine.Apply,
 		Observe: reconciler.ObserveWith(observer.Get),
 		Report:  reporter(log),
-		Key:     key,
 	}
 	loop.Init()
 	return loop, nil

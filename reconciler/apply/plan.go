@@ -134,6 +134,7 @@ type Request struct {
 	// they should be, for LeaveReason: they are neither made nor changed nor deleted.
 	Leave       []Object
 	LeaveReason string
+	Reserved    []ID           // objects that only the daemon itself writes
 	Masks       Masks          // of what was sealed; nil: nothing was
 	Known       map[ID]Applied // what needs no question to the server
 	Digest      string         // where Known was lost: the Digest of what was known when all was well

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -90,7 +91,7 @@ func (e *Engine) Plan(ctx context.Context, req Request) (Plan, error) {
 func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Errors) {
 	for _, o := range req.Objects {
 		gvk := o.GroupVersionKind()
-		if err := forbidden(o); err != nil {
+		if err := forbidden(o, req.Reserved); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -119,7 +120,11 @@ func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Err
 
 // forbidden refuses what only the daemon itself writes: a stack that could would
 // speak for other sources.
-func forbidden(o Object) *ObjectError {
+func forbidden(o Object, reserved []ID) *ObjectError {
+	if slices.Contains(reserved, IDOf(o.Unstructured)) {
+		return &ObjectError{ID: IDOf(o.Unstructured), Origin: o.Origin, Terminal: true,
+			Err: errors.New("holds a key of Plumbline's own, and is no stack's to write: take it out of the repository")}
+	}
 	group := o.GroupVersionKind().Group
 	if isCRD(o.GroupVersionKind().GroupKind()) {
 		group = definedBy(o).Group

@@ -43,7 +43,7 @@ func TestOurOwnKindsAreForbidden(t *testing.T) {
 		"{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, spec: {group: example.org, names: {kind: Widget}}}":  false,
 		"{apiVersion: v1, kind: ConfigMap}": false,
 	} {
-		if err := forbidden(Object{Unstructured: object(t, text)}); (err != nil) != bad {
+		if err := forbidden(Object{Unstructured: object(t, text)}, nil); (err != nil) != bad {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log"
@@ -24,6 +25,7 @@ type proxy struct {
 	server     *http.Server
 
 	mu        sync.Mutex
+	said      []byte                                                             // what was written to Stacks, Sources and Events
 	requests  []string                                                           // "PATCH /api/v1/namespaces/x/configmaps/y?dryRun=All"
 	interfere func(w http.ResponseWriter, r *http.Request, forward http.Handler) // nil: forward
 }
@@ -65,6 +67,13 @@ func startProxy(kubeconfig, own string) (*proxy, error) {
 func (p *proxy) close() { _ = p.server.Close() }
 
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, forward http.Handler) {
+	if strings.Contains(r.URL.Path, "/plumbline.dev/") || strings.Contains(r.URL.Path, "/events") {
+		body, _ := io.ReadAll(r.Body) // what is missing, the server misses too
+		p.mu.Lock()
+		p.said = append(p.said, body...)
+		p.mu.Unlock()
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
 	if interfere := p.note(r); interfere != nil {
 		interfere(w, r, forward)
 		return

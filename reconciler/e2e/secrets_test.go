@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -142,9 +143,16 @@ func (s *scenario) seal(ctx context.Context, file string, flags ...string) error
 	if err := os.WriteFile(file, []byte(s.expand(string(text))), 0o600); err != nil {
 		return err
 	}
-	args := append([]string{"encrypt", "--age", s.seals.recipient, "--in-place"}, flags...)
+	args := []string{"encrypt", "--in-place"}
+	if !slices.Contains(flags, "--hc-vault-transit") {
+		args = append(args, "--age", s.seals.recipient)
+	}
+	args = append(args, flags...)
 	cmd := exec.CommandContext(ctx, program, append(args, file)...)
 	cmd.Env = []string{"HOME=" + s.dir}
+	if s.seals.bao != nil {
+		cmd.Env = append(cmd.Env, "VAULT_ADDR="+s.seals.bao.Address, "VAULT_TOKEN="+s.seals.bao.Token)
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("sops encrypt %s: %w\n%s", file, err, out)
 	}

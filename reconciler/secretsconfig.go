@@ -24,7 +24,7 @@ type SOPSConfig struct {
 	AgeKeyFile string `yaml:"ageKeyFile,omitempty"`
 	// AgeKeyEnv is the name of an environment variable with the same content.
 	AgeKeyEnv string `yaml:"ageKeyEnv,omitempty"`
-	// AgeKeySecret is a Secret in the cluster; every key of it that ends in .agekey or .txt is read, or the one named.
+	// AgeKeySecret is a Secret in the cluster that holds the same.
 	AgeKeySecret *SecretRef `yaml:"ageKeySecret,omitempty"`
 	// PGPKeyFile holds private keys without a passphrase, armored or binary.
 	PGPKeyFile string `yaml:"pgpKeyFile,omitempty"`
@@ -32,9 +32,12 @@ type SOPSConfig struct {
 
 // SecretRef is a Secret in the cluster.
 type SecretRef struct {
+	// Namespace of the Secret.
 	Namespace string `yaml:"namespace"`
-	Name      string `yaml:"name"`
-	Key       string `yaml:"key,omitempty"`
+	// Name of the Secret.
+	Name string `yaml:"name"`
+	// Key in its data. Absent: all that end in .agekey or .txt.
+	Key string `yaml:"key,omitempty"`
 }
 
 // OpenBaoConfig is one OpenBao, and what each source may read of it.
@@ -61,16 +64,22 @@ type OpenBaoAuthConfig struct {
 	// TokenFile holds a token.
 	TokenFile string `yaml:"tokenFile,omitempty"`
 	// TokenEnv is the name of an environment variable that holds one.
-	TokenEnv   string                 `yaml:"tokenEnv,omitempty"`
-	AppRole    *OpenBaoAppRoleConfig  `yaml:"appRole,omitempty"`
-	Kubernetes *OpenBaoRoleConfig     `yaml:"kubernetes,omitempty"`
-	JWT        *OpenBaoRoleConfig     `yaml:"jwt,omitempty"`
-	Userpass   *OpenBaoUserpassConfig `yaml:"userpass,omitempty"`
+	TokenEnv string `yaml:"tokenEnv,omitempty"`
+	// AppRole logs in with a role's ID and a secret of it.
+	AppRole *OpenBaoAppRoleConfig `yaml:"appRole,omitempty"`
+	// Kubernetes logs in with the token of a service account.
+	Kubernetes *OpenBaoRoleConfig `yaml:"kubernetes,omitempty"`
+	// JWT logs in with a token that somebody else signed.
+	JWT *OpenBaoRoleConfig `yaml:"jwt,omitempty"`
+	// Userpass logs in with a name and a password.
+	Userpass *OpenBaoUserpassConfig `yaml:"userpass,omitempty"`
 }
 
 // OpenBaoAppRoleConfig is a role and the file of its secret ID.
 type OpenBaoAppRoleConfig struct {
-	RoleID       string `yaml:"roleID"`
+	// RoleID names the role; it is no secret.
+	RoleID string `yaml:"roleID"`
+	// SecretIDFile holds a secret of the role.
 	SecretIDFile string `yaml:"secretIDFile"`
 	// Mount of the auth method. Default approle.
 	Mount string `yaml:"mount,omitempty"`
@@ -78,8 +87,9 @@ type OpenBaoAppRoleConfig struct {
 
 // OpenBaoRoleConfig is a role for which a signed token is shown.
 type OpenBaoRoleConfig struct {
+	// Role is the one in OpenBao to log in as.
 	Role string `yaml:"role"`
-	// TokenFile holds the signed token. Default with kubernetes: that of the pod's service account.
+	// TokenFile holds the signed token. With kubernetes it may be absent: then it is that of the pod's service account.
 	TokenFile string `yaml:"tokenFile,omitempty"`
 	// Mount of the auth method. Default kubernetes, or jwt.
 	Mount string `yaml:"mount,omitempty"`
@@ -87,7 +97,9 @@ type OpenBaoRoleConfig struct {
 
 // OpenBaoUserpassConfig is a user and the file of its password.
 type OpenBaoUserpassConfig struct {
-	Username     string `yaml:"username"`
+	// Username in OpenBao.
+	Username string `yaml:"username"`
+	// PasswordFile holds the password.
 	PasswordFile string `yaml:"passwordFile"`
 	// Mount of the auth method. Default userpass.
 	Mount string `yaml:"mount,omitempty"`

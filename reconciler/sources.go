@@ -229,25 +229,7 @@ func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Bro
 			continue
 		}
 		moved++
-		s.declared, s.hash, s.inputs, s.broken, s.reason = c.declared, c.declared.hash(), c.inputs, c.broken, c.reason
-		s.removed, s.unsure = false, ""
-		if c.again { // a disk, say: rendered anew when the source is looked at next
-			s.hash, source.again = "", true
-		}
-		s.revision, s.pushed, s.announce, s.ready = source.snapshot.Commit, seen, true, false
-		s.generation++
-		s.failures, s.drifts, s.rendered = 0, 0, c.rendered
-		s.newest = c.redactor
-		if c.broken == nil {
-			s.wants = c.wants
-		} else {
-			source.broken++
-		}
-		s.desired = c.desired
-		if s.known == nil && s.applied == 0 && c.desired != "" && s.status.Desired == c.desired { // a restart
-			s.applied, s.announce = s.generation, false
-			s.revision = orString(s.status.Revision, s.revision)
-		}
+		s.take(c, source, seen)
 		l.trigger(c.declared.Name, TriggerRevision)
 	}
 	for _, b := range broken {
@@ -260,6 +242,29 @@ func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Bro
 		}
 	}
 	return moved
+}
+
+// take makes a candidate what Git wants of the stack.
+func (s *stackState) take(c candidate, source *sourceState, seen time.Time) {
+	s.declared, s.hash, s.inputs, s.broken, s.reason = c.declared, c.declared.hash(), c.inputs, c.broken, c.reason
+	s.removed, s.unsure = false, ""
+	if c.again { // a disk, say: rendered anew when the source is looked at next
+		s.hash, source.again = "", true
+	}
+	s.revision, s.pushed, s.announce, s.ready = source.snapshot.Commit, seen, true, false
+	s.generation++
+	s.failures, s.drifts, s.rendered = 0, 0, c.rendered
+	s.newest = c.redactor
+	if c.broken == nil {
+		s.wants = c.wants
+	} else {
+		source.broken++
+	}
+	s.desired = c.desired
+	if s.known == nil && s.applied == 0 && c.desired != "" && s.status.Desired == c.desired { // a restart
+		s.applied, s.announce = s.generation, false
+		s.revision = orString(s.status.Revision, s.revision)
+	}
 }
 
 // stack is the state of a stack, made when it is first heard of.

@@ -121,6 +121,3 @@ func printable(r rune) rune {
 	}
 	return r
 }
-
-// InputFault is a stand-in.
-func (e *ReferenceError) InputFault() bool { return false }

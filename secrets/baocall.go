@@ -60,7 +60,10 @@ func wipeValues(values map[string]json.RawMessage) {
 // do sends a call with the token of the session, and once more with a new one
 // where the token is to blame. It also returns the session that was answered.
 func (b *Bao) do(ctx context.Context, c call) (*answer, *session, error) {
-	s, err := b.currentSession(ctx)
+	if cause := b.breaker.why(); cause != nil {
+		return nil, nil, &baoAway{c, cause, true}
+	}
+	s, err := b.currentSession(ctx, c, false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,6 +85,12 @@ func (b *Bao) do(ctx context.Context, c call) (*answer, *session, error) {
 // send sends a call. Its error is a *refusal where OpenBao answered with a status
 // that blames the request; the answer is there all the same.
 func (b *Bao) send(ctx context.Context, token string, c call) (*answer, error) {
+	got, err := b.exchange(ctx, token, c)
+	b.breaker.heard(ctx, err)
+	return got, err
+}
+
+func (b *Bao) exchange(ctx context.Context, token string, c call) (*answer, error) {
 	req := b.client.NewRequest(c.method, "/v1/"+c.path)
 	req.ClientToken = token
 	if c.query != nil {
@@ -114,16 +123,16 @@ func (c call) judge(status int, body []byte, hide []string) (*answer, error) {
 	var got answer
 	if len(body) > 0 && json.Unmarshal(body, &got) != nil {
 		got.wipe()
-		return nil, &baoAway{c, fmt.Errorf("answered with something that is not OpenBao's JSON (HTTP %d, %d bytes)", status, len(body))}
+		return nil, &baoAway{c, fmt.Errorf("answered with something that is not OpenBao's JSON (HTTP %d, %d bytes)", status, len(body)), false}
 	}
 	text := sayable(got.Errors, hide)
 	switch {
 	case status == http.StatusServiceUnavailable && strings.Contains(strings.ToLower(text), "sealed"):
-		return nil, &baoAway{c, errors.New("OpenBao is sealed")}
+		return nil, &baoAway{c, errors.New("OpenBao is sealed"), true}
 	case status == http.StatusServiceUnavailable && strings.Contains(text, "standby"):
-		return nil, &baoAway{c, errors.New("OpenBao is a standby that knows no active node")}
+		return nil, &baoAway{c, errors.New("OpenBao is a standby that knows no active node"), true}
 	case status == http.StatusTooManyRequests, status >= 500 && status != http.StatusNotImplemented:
-		return nil, &baoAway{c, fmt.Errorf("HTTP %d%s", status, colon(text))}
+		return nil, &baoAway{c, fmt.Errorf("HTTP %d%s", status, colon(text)), false}
 	case status >= 400:
 		return &got, &refusal{c, status, text}
 	}
@@ -140,7 +149,7 @@ func (c call) away(ctx context.Context, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("%s: %w", c, context.Cause(ctx))
 	case ctx.Err() != nil:
-		return &baoAway{c, context.Cause(ctx)}
+		return &baoAway{c, context.Cause(ctx), false}
 	case errors.Is(err, errTooLong): // somebody wrote it there
 		return fmt.Errorf("openbao: %s: %w", c, err)
 	case err == nil:
@@ -150,7 +159,8 @@ func (c call) away(ctx context.Context, err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		err = errors.New("the connection was cut")
 	}
-	return &baoAway{c, err}
+	var to *redirectError
+	return &baoAway{c, err, !errors.As(err, &to)}
 }
 
 func (c call) String() string {

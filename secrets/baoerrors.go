@@ -45,8 +45,9 @@ func Unavailable(err error) bool {
 
 // baoAway is that a call has no answer. Its cause may be that of many calls.
 type baoAway struct {
-	call  call
-	cause error
+	call   call
+	cause  error
+	silent bool // nobody can be asked anything, not this alone
 }
 
 func (e *baoAway) Error() string { return fmt.Sprintf("openbao: %s: %v", e.call, e.cause) }
@@ -67,6 +68,16 @@ func (e *refusal) Error() string {
 		return fmt.Sprintf("openbao: %s: there is nothing%s", e.call, colon(e.said))
 	}
 	return fmt.Sprintf("openbao: %s: HTTP %d%s", e.call, e.status, colon(e.said))
+}
+
+// asked is err, which may be of somebody else's question, as that of a call.
+func asked(err error, c call) error {
+	var login *loginError
+	var away *baoAway
+	if errors.As(err, &login) || !errors.As(err, &away) {
+		return err
+	}
+	return &baoAway{c, away.cause, away.silent}
 }
 
 func without(said, known string) string {

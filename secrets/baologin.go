@@ -32,7 +32,7 @@ func (a BaoAuthConfig) validate() (errs []error) {
 		}
 	}
 	if methods != 1 {
-		return []error{errors.New("auth: must be exactly one of tokenFile, appRole, kubernetes, jwt and userpass")}
+		return []error{errors.New("auth: must be exactly one of tokenFile, tokenEnv, appRole, kubernetes, jwt and userpass")}
 	}
 	need := func(field, value string) {
 		if value == "" {
@@ -46,8 +46,8 @@ func (a BaoAuthConfig) validate() (errs []error) {
 	}
 	switch {
 	case a.AppRole != nil:
-		need("appRole.roleId", a.AppRole.RoleID)
-		need("appRole.secretIdFile", a.AppRole.SecretIDFile)
+		need("appRole.roleID", a.AppRole.RoleID)
+		need("appRole.secretIDFile", a.AppRole.SecretIDFile)
 		path("appRole.mount", a.AppRole.Mount)
 	case a.Kubernetes != nil:
 		need("kubernetes.role", a.Kubernetes.Role)
@@ -199,12 +199,15 @@ func (s *session) wait(until time.Time) {
 }
 
 // currentSession is one that lives: the one there is, renewed where it is time, or
-// a new one.
-func (b *Bao) currentSession(ctx context.Context) (*session, error) {
+// a new one. Only who knocks tries so while OpenBao is silent.
+func (b *Bao) currentSession(ctx context.Context, c call, knocks bool) (*session, error) {
 	if err := b.lockLogin(ctx); err != nil {
 		return nil, err
 	}
 	defer b.unlockLogin()
+	if cause := b.breaker.why(); cause != nil && !knocks { // found out while this one waited
+		return nil, &baoAway{c, cause, true}
+	}
 	s := b.session
 	if s == nil {
 		return b.logIn(ctx)
@@ -213,7 +216,9 @@ func (b *Bao) currentSession(ctx context.Context) (*session, error) {
 		return s, nil
 	}
 	if s.canRenew() {
-		b.renewSession(ctx, s)
+		if err := b.renewSession(ctx, s); silence(err) != nil {
+			return nil, &loginError{err}
+		}
 	}
 	if !s.due(b.now()) {
 		return s, nil
@@ -279,7 +284,7 @@ func (b *Bao) lockLogin(ctx context.Context) error {
 
 func (b *Bao) unlockLogin() { <-b.login }
 
-func (b *Bao) renewSession(ctx context.Context, s *session) {
+func (b *Bao) renewSession(ctx context.Context, s *session) error {
 	got, err := b.send(ctx, s.token, call{method: http.MethodPost, path: "auth/token/renew-self", body: map[string]any{}})
 	defer got.wipe()
 	switch {
@@ -288,6 +293,7 @@ func (b *Bao) renewSession(ctx context.Context, s *session) {
 	case err != nil && !Unavailable(err):
 		s.end()
 	}
+	return err
 }
 
 // logIn makes a new session and puts it in place of the old one, which lives on
@@ -350,7 +356,7 @@ func (b *Bao) adopt(ctx context.Context) (*session, error) {
 	var ttl, whole int64
 	var renewable bool
 	if json.Unmarshal(got.Data["ttl"], &ttl) != nil || json.Unmarshal(got.Data["creation_ttl"], &whole) != nil || json.Unmarshal(got.Data["renewable"], &renewable) != nil {
-		return nil, &baoAway{lookSelf, errors.New("answered with something else than a token")}
+		return nil, &baoAway{lookSelf, errors.New("answered with something else than a token"), false}
 	}
 	s := b.sessionOf(token, time.Duration(ttl)*time.Second, renewable)
 	if ttl > 0 {

@@ -41,7 +41,7 @@ func shared[T any](ctx context.Context, b *Bao, key string, do func() (T, error)
 		var began atomic.Bool
 		done := b.flights.DoChan(key, func() (any, error) {
 			began.Store(true)
-			out, err := do()
+			out, err := unbroken(key, do)
 			if err != nil && ctx.Err() != nil {
 				err = &abandoned{err}
 			}
@@ -65,6 +65,17 @@ func shared[T any](ctx context.Context, b *Bao, key string, do func() (T, error)
 	}
 }
 
+// unbroken turns a panic into an error: nobody else would catch it. What it says
+// may quote a value, so it isn't kept.
+func unbroken[T any](what string, do func() (T, error)) (out T, err error) {
+	defer func() {
+		if recover() != nil {
+			err = fmt.Errorf("%s: panicked", what)
+		}
+	}()
+	return do()
+}
+
 // abandoned is the error of whoever gave up, and of nobody else.
 type abandoned struct{ error }
 
@@ -85,7 +96,10 @@ func (b *Bao) mountOf(ctx context.Context, path string) (mount, error) {
 		m, err := b.askMount(ctx, path)
 		return found{path, m}, err
 	})
-	if got.asked == path || Unavailable(err) || ctx.Err() != nil || err == nil && strings.HasPrefix(path+"/", got.mount.path) {
+	if Unavailable(err) {
+		return mount{}, asked(err, mountCall(path)) // the other may be of another source
+	}
+	if got.asked == path || ctx.Err() != nil || err == nil && strings.HasPrefix(path+"/", got.mount.path) {
 		return got.mount, err
 	}
 	return b.askMount(ctx, path)
@@ -245,7 +259,7 @@ func (b *Bao) readKV2(ctx context.Context, path, id string, q question) (*kept, 
 	}
 	var about stamp
 	if len(got.Data) > 0 && json.Unmarshal(got.Data["metadata"], &about) != nil {
-		return nil, &baoAway{c, errors.New("answered with something else than KV version 2 does")}
+		return nil, &baoAway{c, errors.New("answered with something else than KV version 2 does"), false}
 	}
 	switch {
 	case about.Version == 0 && q.version > 0:

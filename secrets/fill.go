@@ -163,7 +163,7 @@ func note(readings map[question]*reading, reads map[Read]Version, req Request) e
 				why = r.stale
 			}
 		}
-		if r.values != nil {
+		if r.values != nil || r.stale != nil {
 			reads[r.read(req.Source, req.Stack)] = r.version
 		}
 	}

@@ -79,6 +79,12 @@ func (b *Bao) leaseOf(got *answer, s *session, certificate bool) *lease {
 // because a token has ended.
 var unending = &session{}
 
+// asks is true where tend, with look, asks OpenBao.
+func (b *Bao) asks(l *lease) bool {
+	needs := b.leaseNeeds(l)
+	return needs == careRenew || needs == careNone && l.id != ""
+}
+
 // tend does what a lease needs, and says why it is good no longer; "": it is. With
 // look it is looked up in any case. What was revoked is dropped.
 func (b *Bao) tend(ctx context.Context, k *kept, look bool) (over string, err error) {

@@ -236,6 +236,7 @@ func TestLeaseNearlyOverAndOpenBaoAway(t *testing.T) {
 		t.Errorf("after its end: %v", err)
 	}
 	w.cut(false)
+	answered(t, b)
 	if got := value(t, b, reference); got == first {
 		t.Error("no new certificate")
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,40 +14,74 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Moved says which reads would give something else now, and why. It asks for
-// metadata, never for data, but where there is no metadata (KV v1, and other
-// engines that give no lease): there it reads, and compares keyed hashes. It
-// renews leases, and drops those that were revoked.
+// Moved says of each read whether it would give something else now, and why, or
+// why that can't be known; of what is in neither map, nothing has moved. It asks
+// for metadata, never for data, but where there is no metadata (KV v1, and other
+// engines that give no lease): there it reads, and compares keyed hashes. An engine
+// whose answer is another each time, as totp's is, moves each time. It renews
+// leases, and drops those that were revoked. What has no version, because it was
+// never answered, has moved when OpenBao answers about its engine.
 //
-// Where OpenBao can't be asked, nothing is known, and err is [Unavailable]. Any
-// other error is of some reads alone, and the rest is known.
-func (b *Bao) Moved(ctx context.Context, reads map[Read]Version) (moved map[Read]string, err error) {
+// Where OpenBao can't be asked at all, all reads are in failed, with errors that
+// are [Unavailable], or of the login. An error names the path of its read alone.
+func (b *Bao) Moved(ctx context.Context, reads map[Read]Version) (moved map[Read]string, failed map[Read]error) {
 	if b == nil || len(reads) == 0 {
 		return nil, nil
 	}
+	b.knock(ctx, false)
+	now := round{Bao: b, reads: reads, asked: map[string]func() error{}}
+	moved, failed = map[Read]string{}, map[Read]error{}
 	var mu sync.Mutex
-	var errs []error
-	moved = map[Read]string{}
 	var group errgroup.Group
 	group.SetLimit(readsAtOnce)
 	for _, same := range together(reads) {
 		group.Go(func() error {
-			why, err := b.movedOf(ctx, same, reads)
+			why, err := unbroken("look at "+same[0].Path, func() (map[Read]string, error) { return now.movedOf(ctx, same) })
 			mu.Lock()
 			defer mu.Unlock()
-			maps.Copy(moved, why)
-			if err != nil {
-				errs = append(errs, err)
+			if err == nil {
+				maps.Copy(moved, why)
+				return nil
+			}
+			for _, r := range same {
+				failed[r] = err
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // each has its own
-	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	if err = errors.Join(slices.CompactFunc(errs, func(a, b error) bool { return a.Error() == b.Error() })...); Unavailable(err) || ctx.Err() != nil {
-		return nil, err
+	return moved, failed
+}
+
+// round is one look at many reads.
+type round struct {
+	*Bao
+	reads map[Read]Version
+	mu    sync.Mutex
+	asked map[string]func() error // by the first segment of paths
+}
+
+// answers says whether OpenBao answers about the engine of a path. Of those with
+// one beginning, one asks.
+func (b *round) answers(ctx context.Context, path string) error {
+	first, _, _ := strings.Cut(path, "/")
+	b.mu.Lock()
+	ask := b.asked[first]
+	if ask == nil {
+		ask = sync.OnceValue(func() error {
+			_, err := b.askMount(ctx, path)
+			return err
+		})
+		b.asked[first] = ask
 	}
-	return moved, err
+	b.mu.Unlock()
+	return asked(ask(), mountCall(path))
+}
+
+// unanswered is an error that says nothing about the read.
+func unanswered(ctx context.Context, err error) bool {
+	var login *loginError
+	return Unavailable(err) || errors.As(err, &login) || err != nil && ctx.Err() != nil
 }
 
 // together groups the reads that one request answers.
@@ -67,14 +100,25 @@ func together(reads map[Read]Version) map[string][]Read {
 	return out
 }
 
-func (b *Bao) movedOf(ctx context.Context, same []Read, reads map[Read]Version) (map[Read]string, error) {
-	switch version := string(reads[same[0]]); {
+func (b *round) movedOf(ctx context.Context, same []Read) (map[Read]string, error) {
+	switch version := string(b.reads[same[0]]); {
 	case strings.HasPrefix(version, versionKV2):
-		return b.movedKV2(ctx, same, reads)
+		return b.movedKV2(ctx, same)
 	case strings.HasPrefix(version, versionLease):
-		return b.movedLease(ctx, same, reads)
+		return b.movedLease(ctx, same)
 	case strings.HasPrefix(version, versionHash):
-		return b.movedHash(ctx, same, reads)
+		return b.movedHash(ctx, same)
+	}
+	return b.movedUnknown(ctx, same)
+}
+
+func (b *round) movedUnknown(ctx context.Context, same []Read) (map[Read]string, error) {
+	err := b.answers(ctx, same[0].Path)
+	if err != nil && !unanswered(ctx, err) {
+		_, err = b.askMount(ctx, same[0].Path) // the other may be of another engine
+	}
+	if err != nil {
+		return nil, err
 	}
 	return all(same, "its version is not known here"), nil
 }
@@ -87,23 +131,31 @@ func all(reads []Read, why string) map[Read]string {
 	return out
 }
 
-func (b *Bao) movedLease(ctx context.Context, same []Read, reads map[Read]Version) (map[Read]string, error) {
+func (b *round) movedLease(ctx context.Context, same []Read) (map[Read]string, error) {
 	r := same[0]
 	k := b.find(ownID(r.Source, r.Stack, r.question()))
+	if k == nil || k.lease == nil || !b.asks(k.lease) {
+		if err := b.answers(ctx, r.Path); unanswered(ctx, err) {
+			return nil, err
+		}
+	}
 	if k == nil || k.lease == nil {
 		return all(same, "its lease is not known to this process"), nil
 	}
 	out := map[Read]string{}
 	for _, r := range same {
-		if reads[r] != k.version {
+		if b.reads[r] != k.version {
 			out[r] = "there is a newer lease"
 		}
 	}
 	over, err := b.tend(ctx, k, true)
+	if err != nil {
+		return nil, err
+	}
 	if over != "" {
 		return all(same, over), nil
 	}
-	return out, err
+	return out, nil
 }
 
 // question undoes reading.read.
@@ -115,11 +167,11 @@ func (r Read) question() question {
 	return question{path: r.Path, params: r.Query}
 }
 
-func (b *Bao) movedHash(ctx context.Context, same []Read, reads map[Read]Version) (map[Read]string, error) {
+func (b *round) movedHash(ctx context.Context, same []Read) (map[Read]string, error) {
 	q := same[0].question()
 	k, err := b.readOnce(ctx, ownID(same[0].Source, same[0].Stack, q), q)
 	switch {
-	case Unavailable(err) || ctx.Err() != nil:
+	case unanswered(ctx, err):
 		return nil, err
 	case err != nil:
 		return all(same, err.Error()), nil
@@ -131,7 +183,7 @@ func (b *Bao) movedHash(ctx context.Context, same []Read, reads map[Read]Version
 	}
 	out := map[Read]string{}
 	for _, r := range same {
-		if k.lease != nil || b.hashOf(values, strings.Split(r.Keys, "\n")) != reads[r] {
+		if k.lease != nil || b.hashOf(values, strings.Split(r.Keys, "\n")) != b.reads[r] {
 			out[r] = "it has other values"
 		}
 	}
@@ -144,10 +196,10 @@ type history struct {
 	Versions map[string]stamp `json:"versions"`
 }
 
-func (b *Bao) movedKV2(ctx context.Context, same []Read, reads map[Read]Version) (map[Read]string, error) {
+func (b *round) movedKV2(ctx context.Context, same []Read) (map[Read]string, error) {
 	path := same[0].Path
 	m, err := b.mountOf(ctx, path)
-	if Unavailable(err) || ctx.Err() != nil {
+	if unanswered(ctx, err) {
 		return nil, err
 	}
 	if err != nil {
@@ -168,11 +220,11 @@ func (b *Bao) movedKV2(ctx context.Context, same []Read, reads map[Read]Version)
 	case err != nil:
 		return nil, err
 	case json.Unmarshal(got.Data["current_version"], &known.Current) != nil || json.Unmarshal(got.Data["versions"], &known.Versions) != nil:
-		return nil, &baoAway{c, errors.New("answered with something else than KV version 2 does")}
+		return nil, &baoAway{c, errors.New("answered with something else than KV version 2 does"), false}
 	}
 	out := map[Read]string{}
 	for _, r := range same {
-		if why := known.moved(b, r.question().version, reads[r]); why != "" {
+		if why := known.moved(b.Bao, r.question().version, b.reads[r]); why != "" {
 			out[r] = why
 		}
 	}

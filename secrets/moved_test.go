@@ -2,6 +2,7 @@ package secrets_test
 
 import (
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -13,9 +14,9 @@ import (
 // moved asks what would be different, and gives it by path.
 func moved(t *testing.T, b *secrets.Bao, reads map[secrets.Read]secrets.Version) map[string]string {
 	t.Helper()
-	found, err := b.Moved(t.Context(), reads)
-	if err != nil {
-		t.Fatal(err)
+	found, failed := b.Moved(t.Context(), reads)
+	if len(failed) > 0 {
+		t.Fatal(failed)
 	}
 	out := map[string]string{}
 	for read, why := range found {
@@ -121,8 +122,9 @@ func TestMovedWithoutMetadata(t *testing.T) {
 	b := newBao(t, c)
 	out := resolve(t, b, request(secret("one", map[string]string{"a": "${bao:" + kv + "/web#password}", "b": "${bao:" + kv + "/db#password}"})))
 	s.do("POST", kv+"/data/db", document{"data": document{"password": "another-hunter2"}})
-	found, err := b.Moved(t.Context(), out.Reads)
-	if err == nil || secrets.Unavailable(err) || !strings.Contains(err.Error(), "a policy that grants read "+kv+"/metadata/web tells when it changes") {
+	found, failed := b.Moved(t.Context(), out.Reads)
+	err := failed[secrets.Read{Source: "home", Stack: "grafana", Path: kv + "/web", Keys: "password"}]
+	if len(failed) != 1 || err == nil || secrets.Unavailable(err) || !strings.Contains(err.Error(), "a policy that grants read "+kv+"/metadata/web tells when it changes") {
 		t.Errorf("got %v", err)
 	}
 	if got := slices.Collect(maps.Values(found)); !slices.Equal(got, []string{"version 2 is new"}) {
@@ -133,13 +135,81 @@ func TestMovedWithoutMetadata(t *testing.T) {
 func TestMovedOfNothing(t *testing.T) {
 	var none *secrets.Bao
 	for name, b := range map[string]*secrets.Bao{"no client": none, "no reads": newBao(t, nowhere(t))} {
-		if got, err := b.Moved(t.Context(), nil); got != nil || err != nil {
-			t.Errorf("%s: %v, %v", name, got, err)
+		if got, failed := b.Moved(t.Context(), nil); got != nil || failed != nil {
+			t.Errorf("%s: %v, %v", name, got, failed)
 		}
 	}
-	found, err := newBao(t, nowhere(t)).Moved(t.Context(), map[secrets.Read]secrets.Version{{Path: "kv/web", Keys: "password"}: "v2:1@"})
-	if found != nil || !secrets.Unavailable(err) {
-		t.Errorf("away: %v, %v", found, err)
+}
+
+// Where nobody answers, nothing is known of any read, whatever is known of its kind.
+func TestMovedWhereNobodyAnswers(t *testing.T) {
+	reads := map[secrets.Read]secrets.Version{{Path: "kv/a"}: "v2:1@", {Path: "kv/b"}: "hash:1", {Path: "db/creds/a"}: "lease:1", {Path: "kv/c"}: ""}
+	noLogin := nowhere(t)
+	noLogin.Auth.TokenFile = "/nonexistent"
+	for name, test := range map[string]struct {
+		config secrets.BaoConfig
+		away   bool
+	}{"away": {nowhere(t), true}, "no login": {noLogin, false}} {
+		b := newBao(t, test.config)
+		for range 2 { // the second time, the breaker is open
+			found, failed := b.Moved(t.Context(), reads)
+			if len(found) > 0 || len(failed) != len(reads) {
+				t.Errorf("%s: %v, %v", name, found, failed)
+			}
+			for read, err := range failed {
+				if secrets.Unavailable(err) != test.away {
+					t.Errorf("%s: %s: %v", name, read.Path, err)
+				}
+			}
+		}
+	}
+}
+
+// One engine that is broken says nothing about others, and neither does its error
+// name what others read.
+func TestMovedWithOneEngineBroken(t *testing.T) {
+	_, c := faking(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v1/kv/broken") {
+			text(500, "application/json", `{"errors":["internal error"]}`)(w, r)
+			return
+		}
+		text(200, "application/json", `{"data":{"password":"hunter2-hunter2"}}`)(w, r)
+	})
+	reads := map[secrets.Read]secrets.Version{}
+	for _, name := range []string{"fine", "broken-a", "broken-b", "unknown"} {
+		reads[secrets.Read{Source: name, Stack: name, Path: "kv/" + name, Keys: "password"}] = "hash:1"
+	}
+	reads[secrets.Read{Source: "unknown", Stack: "unknown", Path: "kv/unknown", Keys: "password"}] = ""
+	found, failed := newBao(t, c).Moved(t.Context(), reads)
+	why := map[string]string{}
+	for read, text := range found {
+		why[read.Path] = text
+	}
+	if diff := cmp.Diff(map[string]string{"kv/fine": "it has other values", "kv/unknown": "its version is not known here"}, why); diff != "" {
+		t.Error(diff)
+	}
+	said := map[string]string{}
+	for read, err := range failed {
+		said[read.Path] = err.Error()
+	}
+	want := map[string]string{"kv/broken-a": "openbao: read kv/broken-a: HTTP 500: internal error", "kv/broken-b": "openbao: read kv/broken-b: HTTP 500: internal error"}
+	if diff := cmp.Diff(want, said); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMovedSurvivesAPanic(t *testing.T) {
+	c := nowhere(t)
+	c.Auth = secrets.BaoAuthConfig{Token: func() (string, error) { panic("hunter2") }}
+	read := secrets.Read{Path: "kv/a"}
+	for _, version := range []secrets.Version{"v2:1@", "hash:1", "lease:1", ""} {
+		_, failed := newBao(t, c).Moved(t.Context(), map[secrets.Read]secrets.Version{read: version})
+		if err := failed[read]; err == nil || !strings.Contains(err.Error(), "panicked") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v", version, err)
+		}
+	}
+	if err := refused(t, newBao(t, c), "${bao:kv/a#password}"); !strings.Contains(err.Error(), "panicked") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a trip: %v", err)
 	}
 }
 

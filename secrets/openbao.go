@@ -90,8 +90,10 @@ const (
 )
 
 // Validate says what is wrong with a configuration, all of it. It reads no file.
-func (c BaoConfig) Validate() error {
-	var errs []error
+// Its error joins one for each field, of one line that begins with the field's name.
+func (c BaoConfig) Validate() error { return errors.Join(c.faults()...) }
+
+func (c BaoConfig) faults() (errs []error) {
 	u, err := url.Parse(c.Address)
 	switch {
 	case c.Address == "":
@@ -112,7 +114,7 @@ func (c BaoConfig) Validate() error {
 	if c.Retries < -1 || c.Retries > 10 {
 		errs = append(errs, fmt.Errorf("retries: %d is not between -1 and 10", c.Retries))
 	}
-	return errors.Join(append(errs, c.Auth.validate()...)...)
+	return append(errs, c.Auth.validate()...)
 }
 
 // Bao is a client of OpenBao for all stacks of a process: it logs in when it is
@@ -125,6 +127,7 @@ type Bao struct {
 	vault  cipher.AEAD
 	now    func() time.Time
 
+	breaker breaker
 	login   chan struct{} // held while session is looked after
 	session *session
 	blind   time.Time // until then, a token that is denied something can't be told from one that has ended
@@ -137,8 +140,11 @@ type Bao struct {
 
 // NewBao makes a client. It asks nobody anything.
 func NewBao(c BaoConfig) (*Bao, error) {
-	if err := c.Validate(); err != nil {
-		return nil, fmt.Errorf("configure openbao: %w", err)
+	if errs := c.faults(); len(errs) > 0 {
+		for i, err := range errs {
+			errs[i] = fmt.Errorf("configure openbao: %w", err)
+		}
+		return nil, errors.Join(errs...)
 	}
 	if c.Timeout == 0 {
 		c.Timeout = baoTimeout

@@ -38,9 +38,9 @@ func TestValidate(t *testing.T) {
 		"bad address":   {secrets.BaoConfig{Address: "https://me:hunter2@bao lan", Auth: file}, "address: is no URL"},
 		"named auth":    {secrets.BaoConfig{Address: "https://bao.lan", Namespace: "sys", Auth: secrets.BaoAuthConfig{Userpass: &secrets.UserpassConfig{Username: "auth", PasswordFile: "/x"}}}, ""},
 		"namespace":     {secrets.BaoConfig{Address: "https://bao.lan", Auth: file, Namespace: "../a"}, "namespace: "},
-		"no auth":       {secrets.BaoConfig{Address: "https://bao.lan"}, "auth: must be exactly one of"},
+		"no auth":       {secrets.BaoConfig{Address: "https://bao.lan"}, "auth: must be exactly one of tokenFile, tokenEnv, appRole"},
 		"two auths":     {secrets.BaoConfig{Address: "https://bao.lan", Auth: secrets.BaoAuthConfig{TokenFile: "/x", JWT: &secrets.JWTConfig{Role: "a", TokenFile: "/y"}}}, "auth: must be exactly one of"},
-		"approle":       {secrets.BaoConfig{Address: "https://bao.lan", Auth: secrets.BaoAuthConfig{AppRole: &secrets.AppRoleConfig{}}}, "auth.appRole.roleId: is missing\nauth.appRole.secretIdFile: is missing"},
+		"approle":       {secrets.BaoConfig{Address: "https://bao.lan", Auth: secrets.BaoAuthConfig{AppRole: &secrets.AppRoleConfig{}}}, "auth.appRole.roleID: is missing\nauth.appRole.secretIDFile: is missing"},
 		"kubernetes":    {secrets.BaoConfig{Address: "https://bao.lan", Auth: secrets.BaoAuthConfig{Kubernetes: &secrets.KubernetesAuthConfig{Mount: "../x"}}}, "auth.kubernetes.role: is missing\nauth.kubernetes.mount: "},
 		"user's name":   {secrets.BaoConfig{Address: "https://bao.lan", Auth: secrets.BaoAuthConfig{Userpass: &secrets.UserpassConfig{Username: "a/../b", PasswordFile: "/x"}}}, "auth.userpass.username: "},
 		"negative time": {secrets.BaoConfig{Address: "https://bao.lan", Auth: file, Timeout: -1}, "timeout: "},
@@ -58,5 +58,25 @@ func TestValidate(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// Each line of what is wrong is whole by itself.
+func TestFaultsAreLinesOfTheirOwn(t *testing.T) {
+	c := secrets.BaoConfig{Auth: secrets.BaoAuthConfig{AppRole: &secrets.AppRoleConfig{Mount: "../x"}}, Retries: 99}
+	joined, ok := c.Validate().(interface{ Unwrap() []error })
+	if !ok || len(joined.Unwrap()) != 5 {
+		t.Fatalf("got %v", c.Validate())
+	}
+	for _, err := range joined.Unwrap() {
+		if strings.Contains(err.Error(), "\n") {
+			t.Errorf("more than a line: %q", err)
+		}
+	}
+	_, err := secrets.NewBao(c)
+	for line := range strings.Lines(err.Error()) {
+		if !strings.HasPrefix(line, "configure openbao: a") && !strings.HasPrefix(line, "configure openbao: retries: ") {
+			t.Errorf("got %q", line)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -53,7 +54,8 @@ const (
 type Resolved struct {
 	// Objects have values where references stood. Those that had none are those of the request.
 	Objects []Object
-	Reads   map[Read]Version
+	// Reads are all that were tried. The version of what was never answered is "".
+	Reads map[Read]Version
 	// Unresolved are left out of Objects. Only with Stale.
 	Unresolved []Object
 	// Stale is why some values are old, or missing; nil: none is.
@@ -135,20 +137,37 @@ func mayAsk(b *Bao, req Request, r Reference) error {
 
 // readAll answers the questions, some at the same time.
 func (b *Bao) readAll(ctx context.Context, req Request, readings map[question]*reading) {
+	if len(readings) == 0 {
+		return
+	}
+	b.knock(ctx, req.Fresh)
+	var over atomic.Pointer[baoAway]
 	var group errgroup.Group
 	group.SetLimit(readsAtOnce)
 	for _, r := range readings {
 		group.Go(func() error {
 			slices.Sort(r.keys)
-			r.err = b.answer(ctx, req, r)
+			_, r.err = unbroken("read "+r.path, func() (struct{}, error) { return struct{}{}, b.answer(ctx, req, r, &over) })
 			return nil
 		})
 	}
 	_ = group.Wait() // each has its own
 }
 
-func (b *Bao) answer(ctx context.Context, req Request, r *reading) error {
-	k, err := b.obtain(ctx, req.Source, req.Stack, r.question, req.Fresh)
+// answer answers one question, unless the trip is over: what OpenBao doesn't say
+// to one, it doesn't say to the others. With Stale, they may have more luck than
+// one that is in trouble alone.
+func (b *Bao) answer(ctx context.Context, req Request, r *reading, over *atomic.Pointer[baoAway]) error {
+	var k *kept
+	var err error
+	if away := over.Load(); away != nil {
+		err = &baoAway{call{method: http.MethodGet, path: r.path}, away.cause, away.silent}
+	} else {
+		k, err = b.obtain(ctx, req.Source, req.Stack, r.question, req.Fresh)
+		if away := (*baoAway)(nil); errors.As(err, &away) && (away.silent || !req.Stale) {
+			over.Store(away)
+		}
+	}
 	if err != nil && req.Stale && ctx.Err() == nil {
 		r.stale, err = err, nil
 		if k = b.find(ownID(req.Source, req.Stack, r.question), sharedID(r.question)); k == nil {

@@ -221,7 +221,7 @@ func TestKeptIsBounded(t *testing.T) {
 }
 
 func TestUnavailable(t *testing.T) {
-	away := &baoAway{call{path: "x"}, errors.New("boom")}
+	away := &baoAway{call{path: "x"}, errors.New("boom"), false}
 	denied := &refusal{call{path: "x"}, 403, ""}
 	for name, test := range map[string]struct {
 		err  error

@@ -44,7 +44,7 @@ func (t transit) Decrypt(ctx context.Context, mount, key, ciphertext string) ([]
 	plain := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
 	n, err := base64.StdEncoding.Decode(plain, encoded)
 	if err != nil || n == 0 {
-		return nil, &baoAway{c, errors.New("answered with something else than a plaintext")}
+		return nil, &baoAway{c, errors.New("answered with something else than a plaintext"), false}
 	}
 	return plain[:n], nil
 }

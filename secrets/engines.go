@@ -165,15 +165,15 @@ func plainText(raw json.RawMessage) string {
 
 // read asks one question. What it gives is sealed: the callers that share it open
 // it each for themselves.
-func (b *Bao) read(ctx context.Context, m mount, id string, q question) (*kept, error) {
-	k, err := b.readFrom(ctx, m, id, q)
+func (b *Bao) read(ctx context.Context, m mount, at place, q question) (*kept, error) {
+	k, err := b.readFrom(ctx, m, at, q)
 	if err != nil && !Unavailable(err) && ctx.Err() == nil {
 		b.forgetMount(m) // it may have been made anew, as something else
 	}
 	return k, err
 }
 
-func (b *Bao) readFrom(ctx context.Context, m mount, id string, q question) (*kept, error) {
+func (b *Bao) readFrom(ctx context.Context, m mount, at place, q question) (*kept, error) {
 	rest := strings.TrimPrefix(q.path+"/", m.path)
 	rest = strings.TrimSuffix(rest, "/")
 	issues := m.kind == "pki" && isIssue(rest)
@@ -185,7 +185,7 @@ func (b *Bao) readFrom(ctx context.Context, m mount, id string, q question) (*ke
 	case q.version > 0 && m.kv != 2:
 		return nil, fmt.Errorf("%s is not in KV version 2: nothing else has versions", q.path)
 	case m.kv == 2:
-		return b.readKV2(ctx, m.path+"data/"+rest, id, q)
+		return b.readKV2(ctx, m.path+"data/"+rest, at, q)
 	}
 	c := call{method: http.MethodGet, path: q.path}
 	if issues {
@@ -205,9 +205,9 @@ func (b *Bao) readFrom(ctx context.Context, m mount, id string, q question) (*ke
 	}
 	l := b.leaseOf(got, s, issues)
 	if l == nil {
-		return b.keep(id, got.Data, "", nil)
+		return b.keep(at, got.Data, "", nil)
 	}
-	return b.keep(id, got.Data, b.leaseVersion(l, got), l)
+	return b.keep(at, got.Data, b.leaseVersion(l, got), l)
 }
 
 // isIssue knows the two paths of a PKI engine that make a certificate and a key.
@@ -250,7 +250,7 @@ func (s stamp) is() Version {
 	return Version(versionKV2 + strconv.Itoa(s.Version) + "@" + s.Created)
 }
 
-func (b *Bao) readKV2(ctx context.Context, path, id string, q question) (*kept, error) {
+func (b *Bao) readKV2(ctx context.Context, path string, at place, q question) (*kept, error) {
 	c := call{method: http.MethodGet, path: path, query: q.query()}
 	got, _, err := b.do(ctx, c)
 	defer got.wipe()
@@ -275,5 +275,5 @@ func (b *Bao) readKV2(ctx context.Context, path, id string, q question) (*kept, 
 	if data := got.Data["data"]; json.Unmarshal(data, &values) != nil || bytes.Equal(data, []byte("null")) {
 		return nil, fmt.Errorf("version %d of %s holds nothing", about.Version, q.path)
 	}
-	return b.keep(id, values, about.is(), nil)
+	return b.keep(at, values, about.is(), nil)
 }

@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +25,16 @@ func granted(grants []string, path string) bool {
 		}
 	}
 	return false
+}
+
+// grantedKey says whether one of the grants covers a path of transit, with decrypt
+// written out: who may read all of an engine is not asked to open keys with it.
+func grantedKey(grants []string, mount, path string) bool {
+	at := strings.Count(mount, "/") + 1
+	return slices.ContainsFunc(grants, func(grant string) bool {
+		segments := strings.Split(strings.TrimSuffix(grant, "/*"), "/")
+		return len(segments) > at && segments[at] == "decrypt" && granted([]string{grant}, path)
+	})
 }
 
 func covers(grant, path string) bool {

@@ -9,16 +9,22 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
-// mostKept bounds what is kept between trips; what was not used for longest goes first.
-const mostKept = 4096
+// mostKept bounds what is kept between trips for one stack, which asks less than
+// that; what was not used for longest goes first.
+const mostKept = 256
+
+// place is where something is kept, and for whom: for a stack, or for those who
+// open files with the same grants.
+type place struct{ id, owner string }
 
 // kept is what one read gave, sealed. It is not changed once it is there, but for
 // its lease, which is locked with the client.
 type kept struct {
-	id      string
+	place   // the owner of what is shared is who read it last; locked with the client
 	sealed  []byte
 	version Version // "" where the values themselves are compared
 	lease   *lease  // nil: the values don't end
@@ -42,22 +48,41 @@ func newVault() cipher.AEAD {
 }
 
 // keep seals values. They are wiped.
-func (b *Bao) keep(id string, values map[string]json.RawMessage, version Version, l *lease) (*kept, error) {
+func (b *Bao) keep(at place, values map[string]json.RawMessage, version Version, l *lease) (*kept, error) {
 	defer wipeValues(values)
 	plain, err := json.Marshal(values)
 	if err != nil {
 		return nil, fmt.Errorf("seal what was read: %w", err)
 	}
 	defer clear(plain)
-	k := &kept{id: id, sealed: b.vault.Seal(nil, nil, plain, []byte(id)), version: version, lease: l, used: b.now()}
+	k := &kept{place: at, sealed: b.vault.Seal(nil, nil, plain, []byte(at.id)), version: version, lease: l, used: b.now()}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.kept[id] = k
-	if len(b.kept) > mostKept {
-		oldest := slices.MinFunc(slices.Collect(maps.Values(b.kept)), func(a, b *kept) int { return a.used.Compare(b.used) })
-		delete(b.kept, oldest.id)
-	}
+	b.kept[at.id] = k
+	b.makeRoom(k)
 	return k, nil
+}
+
+// makeRoom drops what is oldest of all that is kept for the same. A lease that lives
+// never makes room for values that can be read again.
+func (b *Bao) makeRoom(newest *kept) {
+	var all, cheap []*kept
+	for _, k := range b.kept {
+		if k.owner != newest.owner {
+			continue
+		}
+		all = append(all, k)
+		if k.lease == nil || !b.lives(k.lease) {
+			cheap = append(cheap, k)
+		}
+	}
+	if len(all) <= mostKept {
+		return
+	}
+	if len(cheap) == 0 {
+		cheap = all
+	}
+	delete(b.kept, slices.MinFunc(cheap, func(a, b *kept) int { return a.used.Compare(b.used) }).id)
 }
 
 // open gives the values, which are the caller's to wipe.
@@ -102,8 +127,14 @@ func (b *Bao) Forget(source, stack string) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	prefix := ownPrefix(source, stack)
-	maps.DeleteFunc(b.kept, func(id string, _ *kept) bool { return len(id) > len(prefix) && id[:len(prefix)] == prefix })
+	owner := ownPrefix(source, stack)
+	maps.DeleteFunc(b.kept, func(id string, _ *kept) bool { return strings.HasPrefix(id, owner) })
+	for _, k := range b.kept {
+		if k.owner == owner { // others may need it, so it goes when there is no room
+			k.owner = ""
+			b.makeRoom(k)
+		}
+	}
 }
 
 // Values of KV are the same for all who may read them; anything else may be made
@@ -111,6 +142,10 @@ func (b *Bao) Forget(source, stack string) {
 func sharedID(q question) string { return fmt.Sprintf("kv %q %d", q.path, q.version) }
 
 func ownPrefix(source, stack string) string { return fmt.Sprintf("own %q %q ", source, stack) }
+
+func ownPlace(source, stack string, q question) place {
+	return place{ownID(source, stack, q), ownPrefix(source, stack)}
+}
 
 func ownID(source, stack string, q question) string {
 	return ownPrefix(source, stack) + fmt.Sprintf("%q %q", q.path, q.params)

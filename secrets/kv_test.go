@@ -1,6 +1,7 @@
 package secrets_test
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -205,20 +206,90 @@ func TestTransitAnswers(t *testing.T) {
 	if err != nil || string(got) != "hunter2-hunter2" {
 		t.Errorf("got %q, %v", got, err)
 	}
+	kv := s.mount("kv", document{"version": "1"})
 	w := watched(t, s)
-	for name, test := range map[string]struct{ mount, key, ciphertext, want string }{
-		"not granted": {transit, "other", sealed("other"), "secrets.openbao.allow grants no " + transit + "/decrypt/other"},
-		"up":          {transit, "../decrypt/sops", "x", "is no key of the transit engine"},
-		"path":        {transit, "sops/x", "x", "is no key of the transit engine"},
+	for name, test := range map[string]struct{ grant, mount, key, ciphertext, want string }{
+		"not granted":       {transit + "/decrypt/sops", transit, "other", sealed("other"), "secrets.openbao.allow grants no " + transit + "/decrypt/other"},
+		"all of the engine": {transit + "/*", transit, "sops", sealed("sops"), "secrets.openbao.allow grants no " + transit + "/decrypt/sops"},
+		"all of all":        {"+/*", transit, "sops", sealed("sops"), "secrets.openbao.allow grants no"},
+		"any segment":       {transit + "/+/sops", transit, "sops", sealed("sops"), "secrets.openbao.allow grants no"},
+		"elsewhere":         {"decrypt/+/*", "decrypt", "sops", sealed("sops"), "secrets.openbao.allow grants no"},
+		"up":                {transit + "/decrypt/sops", transit, "../decrypt/sops", "x", "is no key of the transit engine"},
+		"path":              {transit + "/decrypt/sops", transit, "sops/x", "x", "is no key of the transit engine"},
 	} {
-		if _, err := w.client().Transit([]string{transit + "/decrypt/sops"}).Decrypt(t.Context(), test.mount, test.key, test.ciphertext); err == nil || !strings.Contains(err.Error(), test.want) {
+		if _, err := w.client().Transit([]string{test.grant}).Decrypt(t.Context(), test.mount, test.key, test.ciphertext); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if asked := w.since(); asked != nil {
 		t.Errorf("what is not granted was sent: %q", asked)
 	}
+	_, err = w.client().Transit([]string{"+/decrypt/*"}).Decrypt(t.Context(), kv, "x", "vault:v1:hunter2")
+	if err == nil || !strings.Contains(err.Error(), `in an engine of the kind "kv"`) {
+		t.Errorf("a path of KV: %v", err)
+	}
+	for _, asked := range w.since() {
+		if !strings.HasPrefix(asked, "GET ") {
+			t.Errorf("sent %s", asked)
+		}
+	}
+	if status, _ := s.try("GET", kv+"/decrypt/x", nil); status != 404 {
+		t.Errorf("a file has written into KV: HTTP %d", status)
+	}
 	if _, err := with.Decrypt(t.Context(), transit, "sops", "vault:v1:hunter2"); err == nil || strings.Contains(err.Error(), "hunter2") || secrets.Unavailable(err) {
 		t.Errorf("rubbish: %v", err)
+	}
+}
+
+// A policy for the one path is enough, and an outage stops nothing that was opened
+// before. Others have opened nothing.
+func TestTransitWhileOpenBaoIsAway(t *testing.T) {
+	s := theServer(t)
+	transit := s.mount("transit", nil)
+	s.do("POST", transit+"/keys/sops", nil)
+	encrypt := func() string {
+		return s.do("POST", transit+"/encrypt/sops", document{"plaintext": "aHVudGVyMi1odW50ZXIy"})["data"].(document)["ciphertext"].(string)
+	}
+	opened, never := encrypt(), encrypt()
+	w := watched(t, s)
+	c := w.config()
+	c.Auth.TokenFile = tokenFile(t, s.tokenFor(document{}, `path "`+transit+`/decrypt/sops" { capabilities = ["update"] }`))
+	b := newBao(t, c)
+	grants := []string{transit + "/decrypt/sops"}
+	open := func(grants []string, ciphertext string) (string, error) {
+		plain, err := b.Transit(grants).Decrypt(t.Context(), transit, "sops", ciphertext)
+		return string(plain), err
+	}
+	if got, err := open(grants, opened); got != "hunter2-hunter2" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	if kept := b.Kept(); len(kept) == 0 || bytes.Contains(kept, []byte("hunter2")) || bytes.Contains(kept, []byte("aHVudGVyMi1odW50ZXIy")) {
+		t.Error("a data key is not sealed")
+	}
+	w.cut(true)
+	for range 2 {
+		if got, err := open(grants, opened); got != "hunter2-hunter2" {
+			t.Errorf("what was opened before: %q, %v", got, err)
+		}
+	}
+	if _, err := open(grants, never); !secrets.Unavailable(err) {
+		t.Errorf("what was not: %v", err)
+	}
+	if _, err := open([]string{transit + "/decrypt/*"}, opened); !secrets.Unavailable(err) {
+		t.Errorf("others with other grants: %v", err)
+	}
+	if _, err := open([]string{transit + "/decrypt/other"}, opened); err == nil || secrets.Unavailable(err) {
+		t.Errorf("without a grant: %v", err)
+	}
+	w.cut(false)
+	answered(t, b)
+	s.do("POST", transit+"/keys/sops/config", document{"deletion_allowed": true})
+	s.do("DELETE", transit+"/keys/sops", nil)
+	if _, err := open(grants, opened); err == nil || secrets.Unavailable(err) {
+		t.Errorf("with a key that is gone: %v", err)
+	}
+	w.cut(true)
+	if _, err := open(grants, opened); !secrets.Unavailable(err) {
+		t.Errorf("what was refused in between: %v", err)
 	}
 }

@@ -59,6 +59,11 @@ func (b *Bao) leaseNeeds(l *lease) care {
 	return l.needs(b.now(), ends)
 }
 
+// lives is true while a lease has not ended. The client is locked.
+func (b *Bao) lives(l *lease) bool {
+	return l.session.alive(b.now()) && l.needs(b.now(), l.session.lasting()) != careLost
+}
+
 // leaseOf is the lease of an answer: OpenBao's, or for a certificate without one
 // its own end. nil: the values don't end.
 func (b *Bao) leaseOf(got *answer, s *session, certificate bool) *lease {

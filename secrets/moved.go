@@ -169,7 +169,7 @@ func (r Read) question() question {
 
 func (b *round) movedHash(ctx context.Context, same []Read) (map[Read]string, error) {
 	q := same[0].question()
-	k, err := b.readOnce(ctx, ownID(same[0].Source, same[0].Stack, q), q)
+	k, err := b.readOnce(ctx, ownPlace(same[0].Source, same[0].Stack, q), q)
 	switch {
 	case unanswered(ctx, err):
 		return nil, err

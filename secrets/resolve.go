@@ -191,8 +191,8 @@ func (b *Bao) answer(ctx context.Context, req Request, r *reading, over *atomic.
 
 // obtain is what a question gives: a lease that lives, or a new read.
 func (b *Bao) obtain(ctx context.Context, source, stack string, q question, look bool) (*kept, error) {
-	own := ownID(source, stack, q)
-	if k := b.find(own); k != nil && k.lease != nil {
+	own := ownPlace(source, stack, q)
+	if k := b.find(own.id); k != nil && k.lease != nil {
 		lost, err := b.tend(ctx, k, look)
 		switch {
 		case err != nil && (look || b.leaseNeeds(k.lease) == careLost):
@@ -210,16 +210,16 @@ func (b *Bao) obtain(ctx context.Context, source, stack string, q question, look
 }
 
 // readOnce reads, together with whoever asks for the same at the same time.
-func (b *Bao) readOnce(ctx context.Context, own string, q question) (*kept, error) {
+func (b *Bao) readOnce(ctx context.Context, own place, q question) (*kept, error) {
 	m, err := b.mountOf(ctx, q.path)
 	if err != nil {
 		return nil, err
 	}
-	id := own
+	at := own
 	if m.kv > 0 {
-		id = sharedID(q)
+		at.id = sharedID(q)
 	}
-	return shared(ctx, b, id, func() (*kept, error) { return b.read(ctx, m, id, q) })
+	return shared(ctx, b, at.id, func() (*kept, error) { return b.read(ctx, m, at, q) })
 }
 
 // hashOf is the version of what has none: of the values that references name.

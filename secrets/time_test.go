@@ -194,9 +194,9 @@ func TestMountsAreBelievedForAWhile(t *testing.T) {
 func TestKeptIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := alone(t)
-		keep := func(i int) {
+		keep := func(owner, id string, l *lease) {
 			values := map[string]json.RawMessage{"key": json.RawMessage(`"hunter2"`)}
-			if _, err := b.keep(fmt.Sprint(i), values, "", nil); err != nil {
+			if _, err := b.keep(place{owner + id, owner}, values, "", l); err != nil {
 				t.Fatal(err)
 			}
 			if string(values["key"]) != "\x00\x00\x00\x00\x00\x00\x00\x00\x00" {
@@ -204,16 +204,41 @@ func TestKeptIsBounded(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
+		lease := func(d time.Duration) *lease {
+			return &lease{began: time.Now(), expires: time.Now().Add(d), session: unending}
+		}
+		has := func(what string, ids ...string) {
+			t.Helper()
+			for _, id := range ids {
+				if name, gone := strings.CutPrefix(id, "-"); (b.kept[name] == nil) != gone {
+					t.Errorf("%s: kept[%s] is there: %t", what, name, gone)
+				}
+			}
+		}
+		keep("other", "old", nil)
+		keep("mine", "lives", lease(10000*time.Hour))
+		keep("mine", "ended", lease(time.Second))
+		keep("mine", "first", nil)
+		for i := range mostKept - 3 {
+			keep("mine", fmt.Sprint(i), nil)
+		}
+		b.find("minefirst")
+		keep("mine", "a", nil)
+		has("what has ended goes", "otherold", "minelives", "-mineended", "minefirst", "mine0")
+		keep("mine", "b", nil)
+		keep("mine", "c", nil)
+		has("what was not used for longest goes", "otherold", "minelives", "minefirst", "-mine0", "-mine1", "mine2", "minec")
 		for i := range mostKept {
-			keep(i)
+			keep("mine", fmt.Sprint("lease", i), lease(10000*time.Hour))
 		}
-		b.find("0")
-		keep(mostKept)
-		if len(b.kept) != mostKept || b.kept["1"] != nil || b.kept["0"] == nil {
-			t.Errorf("%d are kept, and not those that were used last", len(b.kept))
+		has("leases for leases", "otherold", "-minelives", "-minefirst", "minelease0", "minelease255")
+		keep("mine", "value", nil)
+		has("no value for a lease", "otherold", "minelease0", "-minevalue")
+		if len(b.kept) != mostKept+1 {
+			t.Errorf("%d are kept", len(b.kept))
 		}
-		k := b.find("0")
-		k.id = "2" // sealed for one name, opened under another
+		k := b.find("minelease0")
+		k.id = "minelease2" // sealed for one name, opened under another
 		if _, err := b.open(k); err == nil {
 			t.Error("what is kept can be mistaken for something else")
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"unicode"
 )
 
@@ -16,19 +17,42 @@ type ReferenceError struct {
 	Reference string // as written
 	Err       error
 
-	others int // that failed for the same reason
+	others int  // that failed for the same reason
+	fault  bool // an input's
+}
+
+// mostText bounds the message of one error, in bytes.
+const mostText = 1 << 10
+
+// InputFault is true where only a commit, or another configuration, cures it: a
+// reference that is none, or where none may stand, that is not granted, or one of
+// too many. It is false where OpenBao may give the value later.
+func (e *ReferenceError) InputFault() bool { return e.fault }
+
+func (e *ReferenceError) input() *ReferenceError {
+	e.fault = true
+	return e
 }
 
 func (e *ReferenceError) Error() string {
 	text := ""
 	if e.Origin != "" {
-		text = e.Origin + ": "
+		text = cutTo(e.Origin, mostText/8) + ": "
 	}
-	text += fmt.Sprintf("%s %s: %s: %v", e.Object, e.Field, e.Reference, e.Err)
+	text += fmt.Sprintf("%s %s: %s: ", cutTo(e.Object, mostText/8), cutTo(e.Field, mostText/8), cutTo(e.Reference, mostText/4))
+	text += cutTo(e.Err.Error(), mostText-len(text)-32)
 	if e.others > 0 {
 		text += fmt.Sprintf(" (and so for %d more)", e.others)
 	}
 	return text
+}
+
+// cutTo is the beginning of a text, of so many bytes at the most.
+func cutTo(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
 }
 
 // Unwrap gives the cause.

@@ -17,6 +17,9 @@ import (
 // mountsHold is how long it is believed that a mount is what it was.
 const mountsHold = 5 * time.Minute
 
+// doubtsHold is how long it isn't doubted again.
+const doubtsHold = time.Minute
+
 // mount is a secrets engine, where it is enabled.
 type mount struct {
 	path  string // with the slash at its end
@@ -150,10 +153,15 @@ func (b *Bao) askMount(ctx context.Context, path string) (mount, error) {
 	return m, nil
 }
 
-func (b *Bao) forgetMount(m mount) {
+// doubtMount forgets a mount, which may have been made anew as something else. It
+// does so now and then: mostly there is just nothing.
+func (b *Bao) doubtMount(m mount) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.mounts, m.path)
+	if now := b.now(); now.Sub(b.doubted[m.path]) >= doubtsHold {
+		b.doubted[m.path] = now
+		delete(b.mounts, m.path)
+	}
 }
 
 // plainText is a string in JSON; "" for anything else.
@@ -167,11 +175,19 @@ func plainText(raw json.RawMessage) string {
 // it each for themselves.
 func (b *Bao) read(ctx context.Context, m mount, at place, q question) (*kept, error) {
 	k, err := b.readFrom(ctx, m, at, q)
-	if err != nil && !Unavailable(err) && ctx.Err() == nil {
-		b.forgetMount(m) // it may have been made anew, as something else
+	if none := (*nothingError)(nil); errors.As(err, &none) {
+		b.doubtMount(m)
 	}
 	return k, err
 }
+
+// nothingError is that nothing is at a path, as far as an engine of the kind that
+// is known here would say so.
+type nothingError struct{ text string }
+
+func (e *nothingError) Error() string { return e.text }
+
+func nothing(format string, args ...any) error { return &nothingError{fmt.Sprintf(format, args...)} }
 
 func (b *Bao) readFrom(ctx context.Context, m mount, at place, q question) (*kept, error) {
 	rest := strings.TrimPrefix(q.path+"/", m.path)
@@ -195,13 +211,13 @@ func (b *Bao) readFrom(ctx context.Context, m mount, at place, q question) (*kep
 	defer got.wipe()
 	switch {
 	case refusedAs(err, http.StatusNotFound):
-		return nil, fmt.Errorf("there is nothing at %s", q.path)
+		return nil, nothing("there is nothing at %s", q.path)
 	case refusedAs(err, http.StatusMethodNotAllowed):
-		return nil, fmt.Errorf("there is nothing to be read at %s of the %s engine", q.path, m.kind)
+		return nil, nothing("there is nothing to be read at %s of the %s engine", q.path, m.kind)
 	case err != nil:
 		return nil, err
 	case len(got.Data) == 0:
-		return nil, fmt.Errorf("there is nothing at %s", q.path)
+		return nil, nothing("there is nothing at %s", q.path)
 	}
 	l := b.leaseOf(got, s, issues)
 	if l == nil {
@@ -263,11 +279,11 @@ func (b *Bao) readKV2(ctx context.Context, path string, at place, q question) (*
 	}
 	switch {
 	case about.Version == 0 && q.version > 0:
-		return nil, fmt.Errorf("there is no version %d of %s", q.version, q.path)
+		return nil, nothing("there is no version %d of %s", q.version, q.path)
 	case about.Version == 0 && strings.Contains(path, "/data/data/"):
-		return nil, fmt.Errorf("there is nothing at %s: write it without data/", q.path)
+		return nil, nothing("there is nothing at %s: write it without data/", q.path)
 	case about.Version == 0:
-		return nil, fmt.Errorf("there is nothing at %s", q.path)
+		return nil, nothing("there is nothing at %s", q.path)
 	case about.gone(b.now()) != "":
 		return nil, fmt.Errorf("version %d of %s %s", about.Version, q.path, about.gone(b.now()))
 	}

@@ -80,7 +80,7 @@ func (f *finder) walk(i int, o Object, kind schema.GroupKind, value any, path []
 		for _, key := range slices.Sorted(maps.Keys(value)) {
 			at := append(slices.Clip(path), key)
 			if hasReference(piecesOf(key)) {
-				f.errs = append(f.errs, field{path: path}.error(o, shorten(key), errors.New("a reference can't be the name of a field")))
+				f.errs = append(f.errs, field{path: path}.error(o, quoted(key), errors.New("a reference can't be the name of a field")))
 			}
 			f.walk(i, o, kind, value[key], at)
 		}
@@ -98,7 +98,7 @@ func (f *finder) text(at field, o Object, kind schema.GroupKind, text string) {
 		if decoded, err := base64.StdEncoding.DecodeString(text); err == nil {
 			text, at.base64 = string(decoded), true
 		} else if hasReference(piecesOf(text)) {
-			f.errs = append(f.errs, at.error(o, shorten(text), errors.New("this field holds base64: put the reference into stringData, or encode it")))
+			f.errs = append(f.errs, at.error(o, quoted(text), errors.New("this field holds base64: put the reference into stringData, or encode it")))
 			return
 		}
 	}

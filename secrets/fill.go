@@ -36,7 +36,7 @@ func (f field) fill(req Request, readings map[question]*reading) (text string, m
 			missing = true
 			continue
 		}
-		if r.err == nil && r.stale != nil && r.values == nil {
+		if r.err == nil && r.values == nil && (r.stale != nil || r.unmade) {
 			missing = true
 			continue
 		}
@@ -154,7 +154,7 @@ func assemble(req Request, fields []field, filled map[int]string, readings map[q
 
 // note writes down what was read, and says what is old.
 func note(readings map[question]*reading, reads map[Read]Version, req Request) error {
-	var old []string
+	var old, unmade []string
 	var why error
 	for _, r := range readings {
 		if r.stale != nil {
@@ -163,15 +163,35 @@ func note(readings map[question]*reading, reads map[Read]Version, req Request) e
 				why = r.stale
 			}
 		}
-		if r.values != nil || r.stale != nil {
+		if r.unmade {
+			unmade = append(unmade, r.path)
+		}
+		if r.values != nil || r.stale != nil || r.unmade {
 			reads[r.read(req.Source, req.Stack)] = r.version
 		}
 	}
-	if why == nil {
-		return nil
+	if why != nil {
+		why = fmt.Errorf("%s as read before, or not at all: %w", listed(old), why)
 	}
-	slices.Sort(old)
-	return fmt.Errorf("%s as read before, or not at all: %w", strings.Join(slices.Compact(old), ", "), why)
+	if len(unmade) == 0 {
+		return why
+	}
+	made := fmt.Errorf("%s is made for whoever reads it: a plan doesn't", listed(unmade))
+	if why == nil {
+		return made
+	}
+	return fmt.Errorf("%w; %w", why, made)
+}
+
+// listed names some of many paths.
+func listed(paths []string) string {
+	slices.Sort(paths)
+	paths = slices.Compact(paths)
+	more := ""
+	if left := len(paths) - mostSaid; left > 0 {
+		paths, more = paths[:mostSaid], fmt.Sprintf(" and %d more", left)
+	}
+	return cutTo(strings.Join(paths, ", "), mostText/2) + more
 }
 
 func (r *reading) read(source, stack string) Read {

@@ -138,3 +138,19 @@ func TestKeyGroups(t *testing.T) {
 		wantFault(t, err, true, "shamir_threshold is "+wrong)
 	}
 }
+
+// Where OpenBao is away, the key is the right one, and another is no help.
+func TestTransitAwayIsNoMatterOfKeys(t *testing.T) {
+	_, to := ageKey(t)
+	c := nowhere(t)
+	bao := newBao(t, c)
+	file := hcvault.NewMasterKey(c.Address, "transit", "sops")
+	for name, group := range map[string]sops.KeyGroup{"alone": {file}, "or another": {file, to}, "after another": {to, file}} {
+		s := &secrets.SOPS{Transit: bao.Transit([]string{"transit/decrypt/sops"})}
+		_, err := read(t, s, "a.yaml", sealing{groups: []sops.KeyGroup{group}}.seal(t, "a.yaml", password))
+		wantFault(t, err, false, "tried no key, for none of these keys is configured", "connection refused")
+		if !secrets.Unavailable(err) || strings.Contains(err.Error(), "updatekeys") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -124,7 +124,9 @@ func (s *share) note(key keys.MasterKey, err error) {
 		s.notes = append(s.notes, fmt.Sprintf("%s %s", recipient(key), f.text))
 	case err != nil:
 		s.fixable = true
-		s.cause = err
+		if !Unavailable(s.cause) {
+			s.cause = err
+		}
 		s.notes = append(s.notes, fmt.Sprintf("%s: %v", recipient(key), err))
 	}
 }
@@ -209,7 +211,7 @@ func (k *keyring) notOpened(shares []share, need int) error {
 		}
 		clear(s.part)
 		notes = append(notes, s.notes...)
-		if cause == nil {
+		if cause == nil || Unavailable(s.cause) {
 			cause = s.cause
 		}
 	}
@@ -219,6 +221,9 @@ func (k *keyring) notOpened(shares []share, need int) error {
 	}
 	if possible < need {
 		return &faultError{text}
+	}
+	if Unavailable(cause) { // the key is the right one
+		return &missingKey{text, cause}
 	}
 	return &missingKey{text + "; configure a private key that it is sealed for, or seal it for one of ours with sops updatekeys", cause}
 }
@@ -234,7 +239,7 @@ func (e *missingKey) Unwrap() error { return e.cause }
 
 func (k *keyring) triedText() string {
 	if len(k.tried) == 0 {
-		return "no key, for none of these recipientKinds is configured"
+		return "no key, for none of these keys is configured"
 	}
 	return strings.Join(k.tried, ", ")
 }
@@ -262,7 +267,7 @@ func recipients(shares []share, need int) string {
 	return groups[0]
 }
 
-// recipientKinds names the recipientKinds of recipients, by sops' names for them.
+// recipientKinds names the kinds of recipients, by sops' names for them.
 var recipientKinds = map[string]string{
 	"age": "", "pgp": "PGP ", "hc_vault": "OpenBao transit key ", "kms": "AWS KMS ", "gcp_kms": "GCP KMS ",
 	"azure_kv": "Azure Key Vault ", "hckms": "HuaweiCloud KMS ",

@@ -135,6 +135,7 @@ type Bao struct {
 	flights singleflight.Group
 	mu      sync.Mutex
 	mounts  map[string]mount // by path, with the slash at its end
+	doubted map[string]time.Time
 	kept    map[string]*kept
 }
 
@@ -163,7 +164,7 @@ func NewBao(c BaoConfig) (*Bao, error) {
 		return nil, fmt.Errorf("configure openbao: %w", err)
 	}
 	return &Bao{config: c, client: client, hashes: c.Hashes, vault: newVault(), now: time.Now, login: make(chan struct{}, 1),
-		mounts: map[string]mount{}, kept: map[string]*kept{}}, nil
+		mounts: map[string]mount{}, doubted: map[string]time.Time{}, kept: map[string]*kept{}}, nil
 }
 
 // newBaoClient is OpenBao's own client, without its ways to follow the

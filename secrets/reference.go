@@ -31,6 +31,7 @@ const (
 	escaped = "$" + opening
 
 	longestReference = 2 << 10
+	longestQuote     = 256
 )
 
 // pkiParams are what may be asked of a certificate.
@@ -135,7 +136,7 @@ func (r *Reference) setParams(query string) error {
 		_, twice := params[name]
 		switch {
 		case name != "version" && !slices.Contains(pkiParams, name):
-			return fmt.Errorf("it has the unknown parameter %q: there is version, for KV v2, and for certificates %s", name, strings.Join(pkiParams, ", "))
+			return fmt.Errorf("it has an unknown parameter: there is version, for KV v2, and for certificates %s", strings.Join(pkiParams, ", "))
 		case twice:
 			return fmt.Errorf("it has the parameter %s twice", name)
 		case value == "" || strings.TrimSpace(value) != value:
@@ -146,7 +147,7 @@ func (r *Reference) setParams(query string) error {
 	if version, ok := params["version"]; ok {
 		n, err := strconv.Atoi(version)
 		if err != nil || n < 1 || strconv.Itoa(n) != version {
-			return fmt.Errorf("its version is %q: versions are numbers from 1 on", version)
+			return errors.New("its version is none: versions are numbers from 1 on")
 		}
 		if len(params) > 1 {
 			return errors.New("it has a version, which is for KV v2, and parameters of certificates")
@@ -239,25 +240,27 @@ func piecesOf(text string) []piece {
 func cutReference(text string) (piece, string) {
 	end := strings.IndexByte(text, '}')
 	if end < 0 {
-		return piece{text: shorten(text), err: errors.New("it has no } at its end")}, ""
+		return piece{text: quoted(text), err: errors.New("it has no } at its end")}, ""
 	}
 	p := piece{text: text[:end+1]}
 	r, err := parseInner(text[len(opening):end])
 	if err != nil {
-		p.text, p.err = shorten(p.text), err
+		p.text, p.err = quoted(p.text), err
 	} else {
 		p.reference = &r
 	}
 	return p, text[end+1:]
 }
 
-// shorten makes what was written fit for a message.
-func shorten(text string) string {
-	text = strings.Map(printable, strings.ToValidUTF8(text, "?"))
-	if runes := []rune(text); len(runes) > 100 {
-		return string(runes[:100]) + "…"
+// quoted is what a message may say of a text that holds the beginning of a
+// reference: the path, if it is one. The rest may be anything that was sealed.
+func quoted(text string) string {
+	_, inner, _ := strings.Cut(text, opening)
+	path, _, ok := strings.Cut(inner, "#")
+	if !ok || len(path) > longestQuote || checkPath(path) != nil {
+		return opening + "…"
 	}
-	return text
+	return opening + path + "#…"
 }
 
 // hasReference is true where pieces are not all text.

@@ -8,13 +8,17 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// readsAtOnce bounds what one trip asks of OpenBao at the same time.
-const readsAtOnce = 4
+const (
+	readsAtOnce   = 4   // by one trip, of OpenBao
+	mostQuestions = 200 // by one trip in all
+	mostSaid      = 20  // errors of one trip; the others are counted
+)
 
 // Request is what one stack wants resolved.
 type Request struct {
@@ -30,6 +34,10 @@ type Request struct {
 	// Stale answers with what was read last where OpenBao can't be asked, or doesn't
 	// give it any more, and leaves out what was never read.
 	Stale bool
+	// Look changes nothing and makes nothing: what an engine other than KV would make
+	// for whoever asks is used where it was made before, and else left out, as with
+	// Stale.
+	Look bool
 }
 
 // Read is one read of OpenBao, for one stack.
@@ -56,7 +64,7 @@ type Resolved struct {
 	Objects []Object
 	// Reads are all that were tried. The version of what was never answered is "".
 	Reads map[Read]Version
-	// Unresolved are left out of Objects. Only with Stale.
+	// Unresolved are left out of Objects. Only with Stale, or Look.
 	Unresolved []Object
 	// Stale is why some values are old, or missing; nil: none is.
 	Stale error
@@ -68,12 +76,14 @@ type reading struct {
 	keys    []string
 	version Version
 	values  map[string]json.RawMessage
+	unmade  bool // it would have to be made, and that was not asked for
 	stale   error
 	err     error
 }
 
 // Resolve puts values where references stand. Its error joins one [ReferenceError]
-// for each that can't be resolved, in order. A nil client resolves what has no
+// for each that can't be resolved, in order, and says the first 20; its own
+// InputFault() bool is true where one of theirs is. A nil client resolves what has no
 // references.
 func Resolve(ctx context.Context, b *Bao, req Request) (Resolved, error) {
 	f := finder{kinds: req.Kinds}
@@ -81,7 +91,9 @@ func Resolve(ctx context.Context, b *Bao, req Request) (Resolved, error) {
 		f.object(i, o)
 	}
 	readings, errs := ask(b, req, f.fields)
-	errs = append(f.errs, errs...)
+	for _, err := range f.errs {
+		errs = append(errs, err.input())
+	}
 	b.readAll(ctx, req, readings)
 	defer func() {
 		for _, r := range readings {
@@ -102,23 +114,32 @@ func Resolve(ctx context.Context, b *Bao, req Request) (Resolved, error) {
 func ask(b *Bao, req Request, fields []field) (map[question]*reading, []*ReferenceError) {
 	readings := map[question]*reading{}
 	var errs []*ReferenceError
+	var first *ReferenceError // that is too many
 	for _, f := range fields {
 		for _, p := range f.pieces {
 			if p.reference == nil {
 				continue
 			}
 			if err := mayAsk(b, req, *p.reference); err != nil {
-				errs = append(errs, f.error(req.Objects[f.object], p.written(), err))
+				errs = append(errs, f.error(req.Objects[f.object], p.written(), err).input())
 				continue
 			}
 			q := p.reference.question()
 			if readings[q] == nil {
 				readings[q] = &reading{question: q}
 			}
+			if len(readings) == mostQuestions+1 && first == nil {
+				first = f.error(req.Objects[f.object], p.written(), nil).input()
+			}
 			if r := readings[q]; !slices.Contains(r.keys, p.reference.Key) {
 				r.keys = append(r.keys, p.reference.Key)
 			}
 		}
+	}
+	if first != nil {
+		first.Err = fmt.Errorf("the stack has %d different paths and parameters to read, and %d are the most: make stacks of it, or put values that belong together at one path",
+			len(readings), mostQuestions)
+		return nil, append(errs, first)
 	}
 	return readings, errs
 }
@@ -163,7 +184,11 @@ func (b *Bao) answer(ctx context.Context, req Request, r *reading, over *atomic.
 	if away := over.Load(); away != nil {
 		err = &baoAway{call{method: http.MethodGet, path: r.path}, away.cause, away.silent}
 	} else {
-		k, err = b.obtain(ctx, req.Source, req.Stack, r.question, req.Fresh)
+		k, err = b.obtain(ctx, req, r.question)
+		if errors.Is(err, errUnmade) {
+			r.unmade = true
+			return nil
+		}
 		if away := (*baoAway)(nil); errors.As(err, &away) && (away.silent || !req.Stale) {
 			over.Store(away)
 		}
@@ -189,9 +214,15 @@ func (b *Bao) answer(ctx context.Context, req Request, r *reading, over *atomic.
 	return nil
 }
 
+// errUnmade is that a question would make something.
+var errUnmade = errors.New("it is made for whoever reads it")
+
 // obtain is what a question gives: a lease that lives, or a new read.
-func (b *Bao) obtain(ctx context.Context, source, stack string, q question, look bool) (*kept, error) {
-	own := ownPlace(source, stack, q)
+func (b *Bao) obtain(ctx context.Context, req Request, q question) (*kept, error) {
+	own, look := ownPlace(req.Source, req.Stack, q), req.Fresh
+	if req.Look {
+		return b.lookAt(ctx, own, q)
+	}
 	if k := b.find(own.id); k != nil && k.lease != nil {
 		lost, err := b.tend(ctx, k, look)
 		switch {
@@ -205,6 +236,21 @@ func (b *Bao) obtain(ctx context.Context, source, stack string, q question, look
 			return k, nil // not for long, but it is good
 		}
 		return fresh, err
+	}
+	return b.readOnce(ctx, own, q)
+}
+
+// lookAt reads what is there without being read. Leases stay as they are.
+func (b *Bao) lookAt(ctx context.Context, own place, q question) (*kept, error) {
+	if k := b.find(own.id); k != nil && k.lease != nil && b.leaseNeeds(k.lease) != careLost {
+		return k, nil
+	}
+	m, err := b.mountOf(ctx, q.path)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.kv == 0:
+		return nil, errUnmade
 	}
 	return b.readOnce(ctx, own, q)
 }
@@ -255,5 +301,30 @@ func joined(errs []*ReferenceError) error {
 		}
 		out = append(out, err)
 	}
-	return errors.Join(out...)
+	return &referenceErrors{out}
+}
+
+// referenceErrors are all that is wrong with a stack's references.
+type referenceErrors struct{ all []error }
+
+func (e *referenceErrors) Error() string {
+	var lines []string
+	for _, err := range e.all[:min(len(e.all), mostSaid)] {
+		lines = append(lines, err.Error())
+	}
+	if more := len(e.all) - mostSaid; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap gives all of them, in order.
+func (e *referenceErrors) Unwrap() []error { return e.all }
+
+// InputFault is true where one of them is an input's: then nothing else cures all.
+func (e *referenceErrors) InputFault() bool {
+	return slices.ContainsFunc(e.all, func(err error) bool {
+		var one *ReferenceError
+		return errors.As(err, &one) && one.InputFault()
+	})
 }

@@ -214,3 +214,22 @@ func TestErrorsNameOnesOwnPath(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What OpenBao doesn't say to one, it doesn't say to the others of a trip; with
+// Stale, each is tried, for one engine alone may be in trouble.
+func TestATripEndsWithTheFirstThatHasNoAnswer(t *testing.T) {
+	f, c := faking(t, text(500, "application/json", `{"errors":["internal error"]}`))
+	b := newBao(t, c)
+	for stale, want := range map[bool]bool{false: true, true: false} {
+		f.requests.Store(0)
+		req := request(many(50))
+		req.Stale = stale
+		out, err := secrets.Resolve(t.Context(), b, req)
+		if err == nil {
+			err = out.Stale
+		}
+		if got := f.requests.Load(); got < 50 != want || !secrets.Unavailable(err) {
+			t.Errorf("stale %v: asked %d times: %v", stale, got, err)
+		}
+	}
+}

@@ -138,13 +138,13 @@ func TestKnocking(t *testing.T) {
 		pause := firstPause
 		for range 8 {
 			wait("in the pause", false, 0)
-			time.Sleep(pause - 1)
+			time.Sleep(pause - time.Nanosecond)
 			asked := way.asked.Load()
 			wait("at its end", false, 0)
 			if way.asked.Load() > asked {
 				t.Error("asked within the pause")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			var knocking sync.WaitGroup
 			knocking.Go(func() { wait("who knocks", false, baoTimeout) })
 			synctest.Wait()
@@ -192,6 +192,9 @@ func TestTheBreakerStaysClosed(t *testing.T) {
 			if b.breaker.heard(t.Context(), err); b.breaker.why() != nil {
 				t.Errorf("HTTP %d opened it", status)
 			}
+		}
+		if b.breaker.heard(t.Context(), c.away(t.Context(), &redirectError{status: 307})); b.breaker.why() != nil {
+			t.Error("a redirect opened it")
 		}
 		_, err := c.judge(503, []byte(`{"errors":["Vault is sealed"]}`), nil)
 		if b.breaker.heard(t.Context(), err); b.breaker.why() == nil {

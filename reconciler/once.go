@@ -31,7 +31,7 @@ func (l *Loop) Preview(ctx context.Context, snapshot fetch.Snapshot) ([]apply.Pl
 			continue
 		}
 		trip := l.trip(name, s, TriggerHand)
-		trip.Secrets.Stale = false // what can't be known is no plan
+		trip.Secrets.Stale, trip.Secrets.Look = false, true // what can't be known is no plan; and nothing is made
 		run := l.preview(ctx, trip)
 		if run.Err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, run.Err))

@@ -30,7 +30,7 @@ func (l *Loop) rotate(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			l.lookAtSecrets(ctx, shim(l.Secrets.Bao))
+			l.lookAtSecrets(ctx, l.Secrets.Bao.Moved)
 		}
 	}
 }

@@ -82,7 +82,7 @@ func unavailable(t *testing.T) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, failed := shim(bao)(t.Context(), map[secrets.Read]secrets.Version{kv("a", "one"): "v2:1"})
+	_, failed := bao.Moved(t.Context(), map[secrets.Read]secrets.Version{kv("a", "one"): "v2:1"})
 	err = failed[kv("a", "one")]
 	if !secrets.Unavailable(err) {
 		t.Fatalf("nobody is there, and the error is %v", err)

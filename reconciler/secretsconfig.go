@@ -143,25 +143,29 @@ func (c SecretsConfig) validate(sources []SourceConfig) error {
 		errs = append(errs, fmt.Errorf("secrets.sops.%w", err))
 	}
 	if c.OpenBao != nil {
-		if err := c.OpenBao.validate(sources); err != nil {
+		for _, err := range c.OpenBao.validate(sources) {
 			errs = append(errs, fmt.Errorf("secrets.openbao.%w", err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (c OpenBaoConfig) validate(sources []SourceConfig) error {
+func (c OpenBaoConfig) validate(sources []SourceConfig) (errs []error) {
 	for _, name := range sorted(c.Allow) {
 		if !slices.ContainsFunc(sources, func(s SourceConfig) bool { return s.Name == name }) {
-			return fmt.Errorf("allow: there is no source %q", name)
+			errs = append(errs, fmt.Errorf("allow: there is no source %q", name))
 		}
 		for _, path := range c.Allow[name] {
 			if err := secrets.CheckGrant(path); err != nil {
-				return fmt.Errorf("allow[%s]: %w", name, err)
+				errs = append(errs, fmt.Errorf("allow[%s]: %w", name, err))
 			}
 		}
 	}
-	return c.Bao(nil).Validate()
+	var several interface{ Unwrap() []error }
+	if err := c.Bao(nil).Validate(); errors.As(err, &several) {
+		errs = append(errs, several.Unwrap()...)
+	}
+	return errs
 }
 
 // Bao is the configuration as the secrets package wants it.

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,7 +24,7 @@ type ObjectError struct {
 	Terminal bool   // the same input will fail again
 	Err      error
 
-	mask func(string) string // what must not be printed; nil: nothing
+	said func() string // Err without what must not be printed; nil: as it is
 }
 
 // Error is one line: file, object, reason, hint.
@@ -32,7 +33,11 @@ func (e *ObjectError) Error() string {
 	if e.Origin != "" {
 		fmt.Fprintf(&b, "%s: ", e.Origin)
 	}
-	fmt.Fprintf(&b, "%s: %s", e.ID, reason(e.Err, e.mask))
+	if e.said != nil {
+		fmt.Fprintf(&b, "%s: %s", e.ID, e.said())
+	} else {
+		fmt.Fprintf(&b, "%s: %s", e.ID, reason(e.Err, nil))
+	}
 	if e.Hint != "" {
 		fmt.Fprintf(&b, " (%s)", e.Hint)
 	}
@@ -71,7 +76,10 @@ func (e Errors) sorted() error {
 		return nil
 	}
 	slices.SortFunc(e, func(a, b *ObjectError) int {
-		return cmp.Or(a.ID.Compare(b.ID), cmp.Compare(a.Error(), b.Error()))
+		if order := a.ID.Compare(b.ID); order != 0 {
+			return order
+		}
+		return cmp.Compare(a.Error(), b.Error())
 	})
 	return e
 }
@@ -99,7 +107,8 @@ func UnknownKind(err error) bool {
 
 // classify makes an ObjectError of what the server said about one object.
 func classify(p prepared, err error) *ObjectError {
-	e := &ObjectError{ID: p.ID, Origin: p.Origin, Err: err, mask: p.mask()}
+	e := &ObjectError{ID: p.ID, Origin: p.Origin, Err: err}
+	e.said = sync.OnceValue(func() string { return reason(err, p.mask()) })
 	switch {
 	case errors.Is(err, ErrClaimed):
 		e.Terminal = true
@@ -143,16 +152,34 @@ func mistypedFields(err error, mask func(string) string) string {
 	if !errors.As(err, &status) {
 		return ""
 	}
-	m := mistyped.FindStringSubmatch(status.Status().Message)
+	message := status.Status().Message
+	long := len(message) > longestMessage
+	if long {
+		message = message[:longestMessage]
+	}
+	m := mistyped.FindStringSubmatch(message)
 	if m == nil {
 		return ""
 	}
 	var lines []string
-	for _, f := range mistypedField.FindAllStringSubmatch(m[1], -1) {
-		lines = append(lines, bounded(mask(f[1]+": "+strings.Replace(f[2], "field not declared in schema", "unknown field", 1)), 512))
+	fields := mistypedField.FindAllStringSubmatch(m[1], -1)
+	for i, f := range fields {
+		if i == shownCauses {
+			return strings.Join(lines, "; ") + more(len(fields)-i)
+		}
+		line := mask(f[1] + ": " + strings.Replace(f[2], "field not declared in schema", "unknown field", 1))
+		if long && i == len(fields)-1 { // it may end in half a secret
+			line = line[:max(0, len(line)-cutMargin)]
+		}
+		lines = append(lines, bounded(line, 512))
 	}
 	return strings.Join(lines, "; ")
 }
+
+// shownCauses is how many of a server's complaints about one object are shown.
+const shownCauses = 50
+
+func more(n int) string { return fmt.Sprintf("; and %d more", n) }
 
 var immutable = regexp.MustCompile(`(?i)immutable|may not (change|be (changed|updated))|cannot be (changed|updated)|updates to .* are forbidden|updates to .* forbidden`)
 
@@ -189,18 +216,28 @@ func reason(err error, mask func(string) string) string {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || status.Status().Details == nil || len(status.Status().Details.Causes) == 0 ||
 		status.Status().Reason != metav1.StatusReasonInvalid {
-		return mask(err.Error())
+		return masked(err.Error(), mask)
+	}
+	causes := slices.Clone(status.Status().Details.Causes) // in an order that differs from time to time
+	slices.SortFunc(causes, func(a, b metav1.StatusCause) int {
+		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
+	})
+	causes = slices.CompactFunc(causes, func(a, b metav1.StatusCause) bool { return a.Field == b.Field && a.Message == b.Message })
+	rest := ""
+	if len(causes) > shownCauses {
+		rest = more(len(causes) - shownCauses)
+		causes = causes[:shownCauses]
 	}
 	var lines []string
-	for _, c := range status.Status().Details.Causes {
-		line := mask(c.Message)
+	for _, c := range causes {
+		line := masked(c.Message, mask)
 		if c.Field != "" && !strings.HasPrefix(line, c.Field) {
 			line = c.Field + ": " + line
 		}
 		lines = append(lines, squeezed(line, 512))
 	}
 	slices.Sort(lines)
-	return strings.Join(slices.Compact(lines), "; ")
+	return strings.Join(slices.Compact(lines), "; ") + rest
 }
 
 // squeezed takes out the middle: a server's message ends with what is wrong, after

@@ -9,31 +9,55 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
 )
 
 // mask takes what must not be seen of an object out of a text: servers and
 // policies quote values in their errors. It is nil where there is nothing to hide.
+// What is to be hidden is looked up when there is something to say.
 func (p prepared) mask() func(string) string {
-	secrets := p.secrets()
-	if p.masks == nil && secrets == nil {
+	if p.masks == nil && !p.holdsSecrets() {
 		return nil
 	}
+	own := sync.OnceValue(func() *hidden { return hide(p.secrets()) })
 	return func(said string) string {
 		if p.masks != nil {
 			said = p.masks.Text(said)
 		}
-		return withoutSecrets(said, secrets)
+		return own().mask(said)
 	}
 }
 
-// secrets are the values of an object that must not be seen, the longest first, as
-// they are written, encoded and decoded: those of a Secret, and those that its
+func (p prepared) holdsSecrets() bool {
+	return isSecret(p.ID) || bytes.Contains(p.body, []byte(SealedAnnotation))
+}
+
+// longestMessage is how much of what a server says is read, in bytes. Behind it,
+// some more is masked and dropped: no secret that is cut there is seen.
+const (
+	longestMessage = 64 << 10
+	cutMargin      = 1 << 10
+)
+
+// masked masks what a server says, as much of it as is read.
+func masked(said string, mask func(string) string) string {
+	if len(said) <= longestMessage+cutMargin {
+		return mask(said)
+	}
+	said = mask(said[:longestMessage+cutMargin])
+	return strings.ToValidUTF8(said[:max(0, len(said)-cutMargin)], "") + "…"
+}
+
+// secrets are the values of an object that must not be seen, as they are written,
+// encoded and decoded: those of a Secret, and those that its
 // annotation says were sealed. It is nil where there are none.
 func (p prepared) secrets() []string {
 	var body map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(p.body))
 	decoder.UseNumber()
-	if (!isSecret(p.ID) && !bytes.Contains(p.body, []byte(SealedAnnotation))) || decoder.Decode(&body) != nil {
+	if !p.holdsSecrets() || decoder.Decode(&body) != nil {
 		return nil
 	}
 	sealed := map[string]bool{"data": true, "stringData": true}
@@ -50,8 +74,7 @@ func (p prepared) secrets() []string {
 			out = append(out, string(plain))
 		}
 	})
-	slices.SortFunc(out, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
-	return slices.Compact(out)
+	return out
 }
 
 // atPaths gives every leaf at or below some paths.
@@ -89,29 +112,113 @@ func leaves(value any, add func(string)) {
 }
 
 // shortestSecret is masked anywhere in a text; a shorter one is part of other
-// words, and masked where it is a word of its own.
-const shortestSecret = 4
-
-// Where servers quote a value, whatever it is: the schema, and the validation.
-var (
-	gotValue    = regexp.MustCompile(`, got .*`)
-	quotedValue = regexp.MustCompile(`((?:Invalid|Unsupported|Duplicate) value: )("(?:[^"\\]|\\.)*"|\{.*\}|\S*\[.*\]|[^:\s]+)`)
+// words, and masked where it is a word of its own. Of a longer one, knownBeginning
+// bytes are enough: what a server cut off is a part of it still.
+const (
+	shortestSecret = 4
+	knownBeginning = 12
 )
 
-// withoutSecrets masks them in what a server says about an object that has some.
-func withoutSecrets(text string, secrets []string) string {
+// Where servers quote a value, whatever it is: the schema, and the validation. The
+// end of a quote may have been cut off.
+var (
+	gotValue    = regexp.MustCompile(`, got .*`)
+	quotedValue = regexp.MustCompile(`((?:Invalid|Unsupported|Duplicate) value: )("(?:[^"\\]|\\.)*(?:"|\\?$)|\{.*(?:\}|$)|\S*\[.*(?:\]|$)|[^:\s]+)`)
+)
+
+// hidden finds secrets in texts. What it costs grows with the text, and hardly with
+// the secrets. A nil one finds none.
+type hidden struct {
+	sorted []string // those that are masked anywhere
+	begins map[[shortestSecret]byte]bool
+	exact  map[string]bool // those that are no longer than a known beginning
+}
+
+func hide(secrets []string) *hidden {
 	if secrets == nil {
+		return nil
+	}
+	h := &hidden{begins: map[[shortestSecret]byte]bool{}, exact: map[string]bool{}}
+	for _, secret := range secrets {
+		if len(secret) <= knownBeginning {
+			h.exact[secret] = true
+		}
+		if len(secret) >= shortestSecret {
+			h.sorted = append(h.sorted, secret)
+			h.begins[[shortestSecret]byte([]byte(secret))] = true
+		}
+	}
+	slices.Sort(h.sorted)
+	return h
+}
+
+// mask masks them in what a server says about an object that has some.
+func (h *hidden) mask(text string) string {
+	if h == nil {
 		return text
 	}
-	text = quotedValue.ReplaceAllString(gotValue.ReplaceAllString(text, ""), "${1}REDACTED")
-	var pairs []string
-	for _, secret := range secrets {
-		if len(secret) >= shortestSecret {
-			pairs = append(pairs, secret, "REDACTED")
+	text = gotValue.ReplaceAllString(text, "")
+	if strings.Contains(text, " value: ") { // the expression is slow
+		text = quotedValue.ReplaceAllString(text, "${1}REDACTED")
+	}
+	var b strings.Builder
+	shown := 0
+	for i := 0; i < len(text); {
+		n := cmp.Or(h.at(text[i:]), h.word(text, i))
+		if n == 0 {
+			i++
 			continue
 		}
-		word := regexp.MustCompile(`(^|[^\pL\pN])` + regexp.QuoteMeta(secret) + `([^\pL\pN]|$)`)
-		text = word.ReplaceAllString(text, "${1}REDACTED${2}")
+		b.WriteString(text[shown:i])
+		b.WriteString("REDACTED")
+		i += n
+		shown = i
 	}
-	return strings.NewReplacer(pairs...).Replace(text)
+	b.WriteString(text[shown:])
+	return b.String()
 }
+
+// at is how much of a text's beginning is a secret, or begins one; 0: nothing. What
+// a text has most in common with stands next to it in order.
+func (h *hidden) at(text string) int {
+	if len(text) < shortestSecret || !h.begins[[shortestSecret]byte([]byte(text[:shortestSecret]))] {
+		return 0
+	}
+	next, _ := slices.BinarySearch(h.sorted, text)
+	same := 0
+	for _, secret := range h.sorted[max(0, next-1):min(next+1, len(h.sorted))] {
+		same = max(same, inCommon(text, secret))
+	}
+	if same >= knownBeginning {
+		return same
+	}
+	for ; same >= shortestSecret; same-- {
+		if h.exact[text[:same]] {
+			return same
+		}
+	}
+	return 0
+}
+
+func inCommon(a, b string) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// word is the length of a short secret that stands there as a word of its own.
+func (h *hidden) word(text string, i int) int {
+	if before, _ := utf8.DecodeLastRuneInString(text[:i]); isWord(before) {
+		return 0
+	}
+	for n := min(shortestSecret-1, len(text)-i); n > 0; n-- {
+		if after, _ := utf8.DecodeRuneInString(text[i+n:]); h.exact[text[i:i+n]] && !isWord(after) {
+			return n
+		}
+	}
+	return 0
+}
+
+func isWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) }

@@ -69,7 +69,7 @@ func (t Trip) request(resolved secrets.Resolved) apply.Request {
 	objects, left := resolved.Objects, resolved.Unresolved
 	if t.Restart {
 		var unknown []secrets.Object
-		objects, unknown = secrets.Checksums(objects, left, t.Key)
+		objects, unknown = secrets.Checksums(t.Stack, objects, left, t.Key)
 		left = slices.Concat(left, unknown)
 	}
 	for _, o := range objects {

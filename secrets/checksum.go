@@ -25,8 +25,9 @@ type secretName struct{ namespace, name string }
 // Checksums notes on every workload of a stack which values the Secrets have that
 // it uses, as far as they are of the same stack: a change of a value changes the
 // pod template. Where one of these is among the unread, nobody can say what the
-// note would be: such workloads come back as left. What is changed is a copy.
-func Checksums(objects, unread []Object, key HashKey) (made, left []Object) {
+// note would be: such workloads come back as left. What is changed is a copy. The
+// notes of other stacks and namespaces can't be compared with these.
+func Checksums(stack string, objects, unread []Object, key HashKey) (made, left []Object) {
 	contents, unknown := map[secretName]string{}, map[secretName]bool{}
 	for _, o := range objects {
 		if isSecret(o) {
@@ -50,6 +51,7 @@ func Checksums(objects, unread []Object, key HashKey) (made, left []Object) {
 			}
 		}
 		if len(parts) > 0 {
+			parts = append([]string{stack, o.GetNamespace()}, parts...)
 			o.Unstructured = o.DeepCopy()
 			checksum := hex.EncodeToString(key.Sum("checksum", parts...)[:16])
 			_ = unstructured.SetNestedField(o.Object, checksum, slices.Concat(path, []string{"metadata", "annotations", ChecksumAnnotation})...) // annotations that are no map, the server refuses

@@ -34,7 +34,7 @@ OpenBao stay as they are: it is not asked.`,
 			var objects []render.Object
 			for _, s := range stacks {
 				for _, o := range s.objects {
-					o.Unstructured = apply.Shown(o.Unstructured, redactor, key)
+					o.Unstructured = apply.Shown(s.Name, o.Unstructured, redactor, key)
 					objects = append(objects, o)
 				}
 			}

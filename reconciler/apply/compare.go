@@ -14,7 +14,7 @@ func Compare(stack string, have, want []Object, masks Masks) Plan {
 		id := IDOf(o.Unstructured)
 		change := Change{ID: id, Action: ActionCreate, Origin: o.Origin}
 		if old, ok := before[id]; ok {
-			change.Action, change.Fields = ActionNone, hashes.diff(old.Unstructured, o.Unstructured, masks)
+			change.Action, change.Fields = ActionNone, hashes.diff(stack, unnoted(old.Unstructured), unnoted(o.Unstructured), masks)
 			if len(change.Fields) > 0 {
 				change.Action = ActionUpdate
 			}

@@ -39,11 +39,12 @@ const (
 
 // diff lists the fields in which two states of an object differ, but for those
 // that only a server writes.
-func (h hasher) diff(have, want *unstructured.Unstructured, masks Masks) []FieldChange {
+func (h hasher) diff(stack string, have, want *unstructured.Unstructured, masks Masks) []FieldChange {
 	d := differ{}
-	before, after := h.desirable(have), h.desirable(want)
+	p := h.of(stack, want)
+	before, after := p.desirable(have), p.desirable(want)
 	if sealed := sealedPaths(masks, before, after); len(sealed) > 0 {
-		d.walk("", h.hide("", before, sealed), h.hide("", after, sealed))
+		d.walk("", p.hide("", before, sealed), p.hide("", after, sealed))
 	} else {
 		d.walk("", before, after)
 	}
@@ -56,7 +57,7 @@ func (h hasher) diff(have, want *unstructured.Unstructured, masks Masks) []Field
 
 // desirable is the part of an object that somebody may want, with secret values
 // replaced before anything is compared or shown.
-func (h hasher) desirable(u *unstructured.Unstructured) map[string]any {
+func (p place) desirable(u *unstructured.Unstructured) map[string]any {
 	out := maps.Clone(u.Object)
 	delete(out, "status")
 	if meta, ok := out["metadata"].(map[string]any); ok {
@@ -80,7 +81,7 @@ func (h hasher) desirable(u *unstructured.Unstructured) map[string]any {
 	if u.GetKind() == "Secret" && u.GroupVersionKind().Group == "" {
 		for _, field := range []string{"data", "stringData"} {
 			if data, ok := out[field].(map[string]any); ok {
-				out[field] = h.masked(data)
+				out[field] = p.masked(field, data)
 			}
 		}
 	}
@@ -90,10 +91,10 @@ func (h hasher) desirable(u *unstructured.Unstructured) map[string]any {
 // wholeReference says where a value is, and not what.
 var wholeReference = regexp.MustCompile(`^\$\{bao:[^${}\s]+\}$`)
 
-func (h hasher) masked(data map[string]any) map[string]any {
+func (p place) masked(field string, data map[string]any) map[string]any {
 	out := make(map[string]any, len(data))
 	for k, v := range data {
-		out[k] = h.shown(v)
+		out[k] = p.shown(join(field, k), v)
 		if text, ok := v.(string); ok && wholeReference.MatchString(text) {
 			out[k] = text
 		}

@@ -38,7 +38,7 @@ func TestDiff(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got []string
-			for _, c := range newHasher(nil).diff(object(t, test.have), object(t, test.want), nil) {
+			for _, c := range newHasher(nil).diff("s", object(t, test.have), object(t, test.want), nil) {
 				got = append(got, c.String())
 			}
 			if diff := cmp.Diff(test.changes, got); diff != "" {
@@ -52,7 +52,7 @@ func TestDiffShowsNoSecret(t *testing.T) {
 	have := object(t, `{apiVersion: v1, kind: Secret, data: {password: Y2FuYXJ5LW9uZQ==, same: c2FtZQ==},
 		metadata: {annotations: {kubectl.kubernetes.io/last-applied-configuration: '{"data":"Y2FuYXJ5LW9uZQ=="}'}}}`)
 	want := object(t, `{apiVersion: v1, kind: Secret, data: {password: Y2FuYXJ5LXR3bw==, same: c2FtZQ==}, stringData: {token: canary-three}}`)
-	changes := newHasher(nil).diff(have, want, nil)
+	changes := newHasher(nil).diff("s", have, want, nil)
 	if len(changes) != 2 || changes[0].Path != "data.password" || changes[0].Have == changes[0].Want {
 		t.Errorf("a changed secret is not seen as changed: %v", changes)
 	}
@@ -67,14 +67,14 @@ func TestDiffShowsNoSecret(t *testing.T) {
 
 func TestDiffIsBounded(t *testing.T) {
 	big := &unstructured.Unstructured{Object: map[string]any{"data": map[string]any{"x": strings.Repeat("é", 1<<20)}}}
-	if got := newHasher(nil).diff(&unstructured.Unstructured{Object: map[string]any{}}, big, nil); len(got) != 1 || len(got[0].Want) > 2*shownValue {
+	if got := newHasher(nil).diff("s", &unstructured.Unstructured{Object: map[string]any{}}, big, nil); len(got) != 1 || len(got[0].Want) > 2*shownValue {
 		t.Errorf("a value of 2 MB is shown with %d bytes", len(got[0].Want))
 	}
 	many := &unstructured.Unstructured{Object: map[string]any{}}
 	for i := range 5000 {
 		many.Object[strings.Repeat("k", i%50)+string(rune('a'+i%26))+strings.Repeat("z", i/50)] = int64(i)
 	}
-	if got := newHasher(nil).diff(&unstructured.Unstructured{Object: map[string]any{}}, many, nil); len(got) != shownFields+1 {
+	if got := newHasher(nil).diff("s", &unstructured.Unstructured{Object: map[string]any{}}, many, nil); len(got) != shownFields+1 {
 		t.Errorf("%d fields are shown", len(got))
 	}
 }

@@ -31,7 +31,7 @@ func TestSealedFieldsAreShownAsHashes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			text := ""
-			for _, c := range newHasher(nil).diff(object(t, test.have), object(t, test.want), canaryMasks{}) {
+			for _, c := range newHasher([]byte("not made up: 42 may be in a hash")).diff("s", object(t, test.have), object(t, test.want), canaryMasks{}) {
 				text += strings.TrimPrefix(c.String(), "metadata.annotations") + "\n"
 			}
 			for _, hidden := range test.hidden {
@@ -54,6 +54,9 @@ func TestObjectsRememberWhatWasSealed(t *testing.T) {
 		{"in a list", `{kind: Deployment, spec: {env: [{name: A, value: x canary-value y}]}}`, "spec.env.value"},
 		{"an awkward key", `{kind: ConfigMap, data: {"a.b": canary-value}}`, `data["a.b"]`},
 		{"a key with a comma", `{kind: ConfigMap, data: {"a,b": canary-value}}`, `data`},
+		{"a quoted key with a comma", `{kind: ConfigMap, data: {"a.b,c.d": canary-value}}`, `data`},
+		{"below a key with a comma", `{kind: X, spec: {"a.b": {"c,d": {e: canary-value}}}}`, `spec["a.b"]`},
+		{"a key with a comma at the top", `{kind: X, "a,b": canary-value}`, ""},
 		{"nothing", `{kind: ConfigMap, data: {a: b}}`, ""},
 		{"a Secret, all of which is", `{apiVersion: v1, kind: Secret, data: {a: canary-value}}`, ""},
 		{"a name is public", `{kind: ConfigMap, metadata: {name: canary-value}}`, ""},
@@ -96,5 +99,107 @@ func TestMaskingComesBeforeShortening(t *testing.T) {
 	text := classify(prepared{masks: canaryMasks{}}, mistypedStatus("failed to create typed patch object (a; b): ."+long+": field not declared in schema")).Error()
 	if strings.Contains(text, "canary") || strings.Contains(text, "value") {
 		t.Errorf("shows half of it: %s", text)
+	}
+}
+
+// What is pushed must not hide what others are to see of it.
+func TestNotesFromGitAreDropped(t *testing.T) {
+	const pushed = `{apiVersion: v1, kind: ConfigMap, metadata: {name: a, annotations: {plumbline.dev/sealed: "data.a,spec"}}, data: {a: %s}}`
+	have, want := Object{Unstructured: object(t, fmt.Sprintf(pushed, "old"))}, Object{Unstructured: object(t, fmt.Sprintf(pushed, "new"))}
+	for _, masks := range []Masks{nil, canaryMasks{}} {
+		p, err := newHasher(nil).prepare(want, Resource{Namespaced: true}, "s", masks)
+		if err != nil || strings.Contains(string(p.body), SealedAnnotation) {
+			t.Errorf("%v: it is applied: %s", err, p.body)
+		}
+		if got := fmt.Sprint(Compare("s", []Object{have}, []Object{want}, masks).Changes[0].Fields); got != `[data.a: "old" → "new"]` {
+			t.Errorf("compared: %s", got)
+		}
+		if got := fmt.Sprint(Shown("s", want.Unstructured, masks, nil).Object); got != "map[apiVersion:v1 data:map[a:new] kind:ConfigMap metadata:map[name:a]]" {
+			t.Errorf("shown: %s", got)
+		}
+	}
+	if want.GetAnnotations()[SealedAnnotation] == "" {
+		t.Error("the rendered object was changed")
+	}
+}
+
+func TestNotesOfWhatIsPublicAreIgnored(t *testing.T) {
+	for _, path := range []string{"", ",", "apiVersion", "kind", "metadata", "metadata.name", "metadata.namespace", ",metadata,,kind,"} {
+		u := object(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: b}, data: {a: x}}`)
+		u.SetAnnotations(map[string]string{SealedAnnotation: path})
+		if got := sealedPaths(nil, u.Object); len(got) > 0 {
+			t.Errorf("%q hides %v", path, got)
+		}
+		noteSealed(u, canaryMasks{})
+		if got := u.GetAnnotations()[SealedAnnotation]; got != path {
+			t.Errorf("%q became %q", path, got)
+		}
+	}
+}
+
+func TestNotesAreBounded(t *testing.T) {
+	many := func(n int, format, value string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format+": %s, ", i, value)
+		}
+		return "{" + b.String() + "}"
+	}
+	for _, test := range []struct{ name, object, want string }{
+		{"many keys", `{kind: ConfigMap, data: ` + many(2000, "key-%d", "canary-value") + `}`, "data"},
+		{"many keys below some", `{kind: X, spec: {a: {b: ` + many(2000, "key-%d", "canary-value") + `}, c: canary-value}}`, "spec.a.b,spec.c"},
+		{"many keys with dots", `{kind: X, spec: ` + many(2000, `"key.%d"`, "{a: canary-value}") + `}`, "spec"},
+		{"many annotations", `{kind: X, metadata: {annotations: ` + many(2000, "key-%d", "canary-value") + `}}`, "metadata.annotations"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			u := object(t, test.object)
+			noteSealed(u, canaryMasks{})
+			if got := u.GetAnnotations()[SealedAnnotation]; got != test.want {
+				t.Errorf("%d bytes: %.200s, want %s", len(got), got, test.want)
+			}
+		})
+	}
+	u := object(t, many(2000, "key-%d", "canary-value"))
+	if noteSealed(u, canaryMasks{}); len(u.GetAnnotations()[SealedAnnotation]) > longestNote {
+		t.Error("a note of fields that have none above is longer than the most")
+	}
+}
+
+// Who sees two hashes must not learn that two values are the same, but for the same
+// field at another time.
+func TestHashesAreOfOnePlace(t *testing.T) {
+	key := []byte("key")
+	const one = `{apiVersion: v1, kind: Secret, metadata: {name: a, namespace: b}, data: {x: Y2FuYXJ5}}`
+	of := func(stack, text, key string) string {
+		data, _ := Shown(stack, object(t, text), nil, []byte(key)).Object["data"].(map[string]any)
+		for _, v := range data {
+			return fmt.Sprint(v)
+		}
+		return ""
+	}
+	first := of("s", one, "key")
+	if first != of("s", one, "key") || !strings.HasPrefix(first, "secret:") {
+		t.Errorf("%s is not the same the next time", first)
+	}
+	for name, other := range map[string]string{
+		"stack": of("t", one, "key"), "key": of("s", one, "other"),
+		"name":      of("s", strings.Replace(one, "name: a", "name: c", 1), "key"),
+		"namespace": of("s", strings.Replace(one, "namespace: b", "namespace: c", 1), "key"),
+		"field":     of("s", strings.Replace(one, "{x:", "{z:", 1), "key"),
+		"value":     of("s", strings.Replace(one, "Y2FuYXJ5", "Y2FuYXJ6", 1), "key"),
+	} {
+		if other == first {
+			t.Errorf("another %s has the same hash", name)
+		}
+	}
+	const configMap = `{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: canary-value, z: [canary-value]}}`
+	data, _ := Shown("s", object(t, configMap), canaryMasks{}, key).Object["data"].(map[string]any)
+	if x, y := fmt.Sprint(data["x"]), strings.Trim(fmt.Sprint(data["z"]), "[]"); x == y || !strings.HasPrefix(x, "secret:") || !strings.HasPrefix(y, "secret:") {
+		t.Errorf("two fields: %s and %s", x, y)
+	}
+	h := newHasher(key)
+	live := object(t, strings.Replace(one, "Y2FuYXJ5", "b2xk", 1))
+	if changes := h.diff("s", live, object(t, one), nil); len(changes) != 1 || changes[0].Want != `"`+first+`"` {
+		t.Errorf("a plan shows %v, and a render %s", changes, first)
 	}
 }

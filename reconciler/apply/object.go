@@ -98,7 +98,7 @@ type prepared struct {
 // prepare labels a copy of the object for its stack and drops what only a
 // server may say.
 func (h hasher) prepare(o Object, r Resource, stack string, masks Masks) (prepared, error) {
-	u := o.DeepCopy()
+	u := unnoted(o.Unstructured).DeepCopy()
 	unstructured.RemoveNestedField(u.Object, "status")
 	for _, field := range []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"} {
 		unstructured.RemoveNestedField(u.Object, "metadata", field)

@@ -385,7 +385,7 @@ func (e *Engine) compare(ctx context.Context, req Request, change Change, answer
 		return change, fmt.Errorf("%w: the ApplySet %s has it; take the label %s off the object to adopt it", ErrClaimed, set, PartOfLabel)
 	}
 	change.uid = before.GetUID()
-	change.Fields = e.hashes.diff(before, answer, req.Masks)
+	change.Fields = e.hashes.diff(req.Stack, before, answer, req.Masks)
 	change.Action = ActionUpdate
 	switch print := e.live.Fingerprint(before); {
 	case before.GetLabels()[PartOfLabel] == "":

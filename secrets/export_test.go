@@ -12,6 +12,9 @@ import (
 // SetNow gives the client another clock.
 func (b *Bao) SetNow(now func() time.Time) { b.now = now }
 
+// SetMaxForms lets a redactor know less.
+func (r *Redactor) SetMaxForms(n int) { r.most = n }
+
 // Kept is what lies sealed in the client, as it lies there.
 func (b *Bao) Kept() (sealed []byte) {
 	for _, id := range slices.Sorted(maps.Keys(b.kept)) {

@@ -5,19 +5,25 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"iter"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
 // A long value is known by its chunks: errors and diffs quote its beginning, or a
-// line of it, and what is compared at one place of a text stays small.
+// line of it, and what is compared at one place of a text stays small. A short one is
+// known whole, and by its pieces: somebody may have cut it.
 const (
 	chunk        = 32
 	chunkedBytes = 4 << 10
 	linedBytes   = 16 << 10
-	shortestLine = 16
+	knownLines   = 256
+	pieceBytes   = 12
+	piecedBytes  = 128
 )
 
 // written is one way to write a fragment of a value down, and how long what follows
@@ -27,7 +33,7 @@ type written struct {
 	rest int
 }
 
-// fragment is a part of a value by which it is known. last is set on the one that
+// fragment is a part of a text by which it is known. last is set on the one that
 // ends it, rest on the one behind which no others are known; next is the byte
 // behind one that another follows.
 type fragment struct {
@@ -44,22 +50,72 @@ func formsOf(text string) []written {
 	return out
 }
 
+// fragmentsOf lists all by which a value is known.
 func fragmentsOf(text string) []fragment {
-	pieces := cut(text)
+	out := slices.Concat(cut(text), piecesIn(text))
 	if trimmed := strings.TrimSpace(text); trimmed != text {
-		pieces = append(pieces, cut(trimmed)...)
+		out = slices.Concat(out, cut(trimmed), piecesIn(trimmed))
 	}
-	read := 0
-	for line := range strings.Lines(text) {
-		if read += len(line); read > linedBytes {
-			break
-		}
-		line = strings.TrimSpace(line)
-		if len(line) >= shortestLine && len(line) < len(text) && !strings.HasPrefix(line, "-----") && !dull(line) {
-			pieces = append(pieces, cut(line)...)
+	for line := range linesOf(text) {
+		out = append(out, cut(line)...)
+	}
+	return out
+}
+
+// linesOf gives the lines of a text that has some, without what surrounds them:
+// whoever indents a text writes them so.
+func linesOf(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		read, found := 0, 0
+		for line := range strings.Lines(text) {
+			if read += len(line); read > linedBytes {
+				return
+			}
+			line = strings.TrimSpace(line)
+			if len(line) < shortest || len(line) == len(text) || ordinary(line) {
+				continue
+			}
+			if found++; found > knownLines || !yield(line) {
+				return
+			}
 		}
 	}
-	return pieces
+}
+
+// heading is a line that holds no value.
+var heading = regexp.MustCompile(`^[A-Za-z_.-]+[ \t]*[:=][ \t]*["']?([A-Za-z]*)["']?,?$`)
+
+// ordinary is true of lines that are in many files, and in none a secret: those
+// around a key, rulers, and names without a value or with a common one.
+func ordinary(line string) bool {
+	if strings.HasPrefix(line, "-----") || dull(line) {
+		return true
+	}
+	named := heading.FindStringSubmatch(line)
+	return named != nil && (named[1] == "" || common[strings.ToLower(named[1])])
+}
+
+// piecesIn cuts a text so that whatever part of it somebody shows, it holds a piece but
+// for the first and the last bytes: less than there are in a piece.
+func piecesIn(text string) []fragment {
+	if len(text) <= pieceBytes || len(text) > piecedBytes {
+		return nil
+	}
+	var out []fragment
+	add := func(p fragment) {
+		if !dull(p.text) {
+			out = append(out, p)
+		}
+	}
+	for i := 0; i+pieceBytes < len(text); {
+		end := runeStart(text, i+pieceBytes)
+		add(fragment{text: text[i:end], next: text[end : end+1]})
+		i = end
+	}
+	if len(text) >= 2*pieceBytes {
+		add(fragment{text: text[runeStart(text, len(text)-pieceBytes):], last: true})
+	}
+	return out
 }
 
 // cut is the whole of a short text; of a long one, chunks without a gap between

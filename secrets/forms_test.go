@@ -119,22 +119,58 @@ func TestFormsCut(t *testing.T) {
 func TestFormsLine(t *testing.T) {
 	r := NewRedactor(NewHashKey())
 	r.Public("storageClassName: fast")
+	r.Add("k", []byte("first-of-it\nmetadata:\nenabled: true,\nmode = \"none\"\nprometheus\n  pin: 1234\nb: 12\nx: 1\n"+values["long"][:100]))
 	r.Add("k", []byte("host: db.example.org\r\n  storageClassName: fast\n"+strings.Repeat("-", 40)+"\nshort: 1\n"+
 		"dsn: "+values["long"][:200]+"\n"))
 	for text, want := range map[string]string{
-		"- host: db.example.org":            "- " + Mask,
-		"- storageClassName: fast":          "- storageClassName: fast",
-		"- short: 1":                        "- short: 1",
-		strings.Repeat("-", 80):             strings.Repeat("-", 80),
-		"  dsn: " + values["long"][:200]:    "  " + Mask,
-		"  dsn: " + values["long"][:150]:    "  " + Mask + values["long"][150-(150+5)%32:150],
-		"aG9zdDogZGIuZXhhbXBsZS5vcmc=":      Mask,
-		`"a\nhost: db.example.org\nb"`:      `"a\n` + Mask + `\nb"`,
-		"host: db.example.or":               "host: db.example.or",
-		strings.Repeat("host: db.", 3) + "": "host: db.host: db.host: db.",
+		"- host: db.example.org":                        "- " + Mask,
+		"- storageClassName: fast":                      "- storageClassName: fast",
+		"- short: 1":                                    "- " + Mask,
+		"metadata: enabled: true, mode = \"none\" x: 1": "metadata: enabled: true, mode = \"none\" x: 1",
+		"prometheus":                                    "prometheus",
+		"    pin: 1234":                                 "    " + Mask,
+		"    b: 12\n    c":                              "    b: 12\n    c",
+		strings.Repeat("-", 80):                         strings.Repeat("-", 80),
+		"  dsn: " + values["long"][:200]:                "  " + Mask,
+		"  dsn: " + values["long"][:150]:                "  " + Mask + values["long"][150-(150+5)%32:150],
+		"aG9zdDogZGIuZXhhbXBsZS5vcmc=":                  Mask,
+		`"a\nhost: db.example.org\nb"`:                  `"a\n` + Mask + `\nb"`,
+		"host: db.example.or":                           "host: db.example.or",
+		strings.Repeat("host: db.", 3) + "":             "host: db.host: db.host: db.",
 	} {
 		if got := r.Text(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
+	}
+}
+
+// Whatever part of a value is shown, of 24 bytes and more, no more than 11 on either side stay.
+func TestFormsPieces(t *testing.T) {
+	for name, v := range map[string]string{"24 bytes": values["long"][:24], "25": values["long"][:25], "40": values["long"][40:80], "64": values["long"][:64],
+		"65": values["long"][:65], "100": values["long"][:100], "128": values["long"][:128], "punctuated": values["punctuated"] + values["punctuated"],
+		"characters": values["characters"][:64], "spaces": " " + values["long"][:30] + "\n"} {
+		r := redactorOf(v)
+		for _, form := range []string{"raw", "json", "%q", "hex", "base64"} {
+			written := writers[form](strings.TrimSpace(v))
+			perByte := max(1, (len(written)+len(v)-1)/len(v))
+			for from := range written {
+				for to := from + 23*perByte; to <= len(written); to++ {
+					rest := 0
+					for part := range strings.SplitSeq(r.Text(written[from:to]), Mask) {
+						rest = max(rest, len(part))
+					}
+					if form == "raw" && rest >= pieceBytes || rest >= 24*perByte {
+						t.Fatalf("%s as %s, %d to %d: %d bytes stay: %q", name, form, from, to, rest, r.Text(written[from:to]))
+					}
+				}
+			}
+		}
+	}
+	r := redactorOf("hunter2-hunter3-x")
+	if got := r.Text("hunter2-hunt"); got != Mask {
+		t.Errorf("the beginning of a value of 17 bytes: %s", got)
+	}
+	if got := r.Text("hunter2-hun"); got != "hunter2-hun" {
+		t.Errorf("less than a piece: %s", got)
 	}
 }

@@ -1,13 +1,15 @@
 package secrets
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
 	"hash/maphash"
 	"math"
-	"math/bits"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // Mask stands where an opened value stood.
@@ -21,40 +23,59 @@ const Mask = "[REDACTED]"
 // A value that is too short or too common to be masked wherever it occurs is
 // known together with the key it stood under: see [Redactor.Leaf].
 type Redactor struct {
-	key  HashKey
 	seed maphash.Seed
 	keys [2]uint64 // of the hash of prefixes
 
-	mu     sync.RWMutex
-	filter []uint64            // of prefixes: most places in a text are passed by here
-	sizes  map[uint64]uint32   // of the forms that begin with a prefix: by its hash, and by what follows that
-	forms  map[uint64]uint32   // by their hash: how much behind them is masked too
-	leaves map[uint64]struct{} // of values that go by their key
-	public map[string]bool
-	opened bool
+	mu        sync.RWMutex
+	filter    []uint64            // of prefixes: most places in a text are passed by here
+	sizes     map[uint64]uint32   // of the forms that begin with a prefix: by its hash, and by what follows that
+	reach     map[uint64]uint32   // how far the forms of a prefix go, where there are some, or more is masked behind one
+	forms     map[uint64]form     // by their hash
+	sources   map[uint64]struct{} // of the forms: values, and lines of them
+	leaves    map[uint64]struct{} // of values that go by their key
+	documents map[uint64]struct{} // of whole files
+	public    map[string]bool
+	names     []byte // that are public and may hold a piece
+	opened    bool
+	most      int // forms
+	full      bool
+}
+
+// form is one way to write something down.
+type form struct {
+	rest   uint32 // how much behind it is masked too
+	uses   uint16 // by how many sources, as a whole or a chunk
+	pieces uint16 // by how many as a piece
 }
 
 // shortest is how long a value has to be to be masked wherever it occurs, and how
 // much of it is its prefix.
 const shortest = 6
 
-// NewRedactor returns a Redactor that knows nothing yet. key makes its hashes
-// comparable with those of other runs.
-func NewRedactor(key HashKey) *Redactor {
+// maxForms is how many forms a Redactor knows at most: some 10 MB.
+const maxForms = 200_000
+
+// NewRedactor returns a Redactor that knows nothing yet. No hash of it leaves it, so
+// it needs no key.
+func NewRedactor(HashKey) *Redactor {
 	return &Redactor{
-		key:    key,
-		seed:   maphash.MakeSeed(),
-		keys:   [2]uint64{rand.Uint64(), rand.Uint64() | 1},
-		sizes:  map[uint64]uint32{},
-		forms:  map[uint64]uint32{},
-		leaves: map[uint64]struct{}{},
-		public: map[string]bool{},
+		seed:      maphash.MakeSeed(),
+		keys:      [2]uint64{rand.Uint64(), rand.Uint64() | 1},
+		sizes:     map[uint64]uint32{},
+		reach:     map[uint64]uint32{},
+		forms:     map[uint64]form{},
+		sources:   map[uint64]struct{}{},
+		leaves:    map[uint64]struct{}{},
+		documents: map[uint64]struct{}{},
+		public:    map[string]bool{},
+		most:      maxForms,
 	}
 }
 
-// Public names something that stands in Git for everybody to read. A value that
-// says the same can't be hidden by hiding that name everywhere; it goes by its key,
-// also where it was added before: all of a file may be sealed, its names too.
+// Public names something that stands in Git for everybody to read. A value, or a
+// line of one, that says the same can't be hidden by hiding that name everywhere; it
+// goes by its key, also where it was added before: all of a file may be sealed, its
+// names too. What else is known stays so, but for pieces that stand in the name.
 func (r *Redactor) Public(names ...string) {
 	if r == nil {
 		return
@@ -62,10 +83,21 @@ func (r *Redactor) Public(names ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, name := range names {
-		r.public[strings.ToLower(name)] = true
-		for _, p := range fragmentsOf(name) {
-			for _, form := range p.forms() {
-				delete(r.forms, maphash.String(r.seed, form.text))
+		if r.public[name] {
+			continue
+		}
+		lower := strings.ToLower(name)
+		r.public[name], r.public[lower] = true, true
+		for _, source := range []string{name, lower, name + "\n", lower + "\n"} {
+			r.forget(source)
+		}
+		if len(name) < pieceBytes {
+			continue
+		}
+		r.names = append(append(r.names, '\n'), name...)
+		for at := 0; at+shortest <= len(name); at++ {
+			for size := pieceBytes - utf8.UTFMax + 1; size <= pieceBytes && at+size <= len(name); size++ {
+				r.dropPiece(name[at : at+size])
 			}
 		}
 	}
@@ -83,67 +115,122 @@ func (r *Redactor) Add(key string, value []byte) {
 	trimmed := strings.TrimSpace(text)
 	r.leaves[r.leaf(key, text)] = struct{}{}
 	r.leaves[r.leaf(key, trimmed)] = struct{}{}
+	r.full = r.full || len(r.leaves) > r.most
 	if r.usual(trimmed) {
 		return
 	}
-	for _, p := range fragmentsOf(text) {
-		if r.usual(p.text) { // a line of it may be
-			continue
-		}
-		for _, form := range p.forms() {
-			r.know(form)
+	r.learn(text, true)
+	r.learn(trimmed, true)
+	for line := range linesOf(text) {
+		if !r.usual(line) {
+			r.learn(line, false)
 		}
 	}
+}
+
+// AddDocument makes the whole of a file known, whatever the key under which it is
+// put into an object.
+func (r *Redactor) AddDocument(content []byte) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	text := string(content)
+	trimmed := strings.TrimSpace(text)
+	if r.usual(trimmed) { // other fields may say the same
+		return
+	}
+	for _, text := range []string{text, trimmed, base64.StdEncoding.EncodeToString(content)} {
+		r.documents[maphash.String(r.seed, text)] = struct{}{}
+	}
+}
+
+// Full is true when more was added than a Redactor knows. What was added last is
+// known by its key alone, so nothing of the run may be shown: it has to fail.
+func (r *Redactor) Full() bool {
+	if r == nil {
+		return false
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.full
+}
+
+// learn knows the forms of a text, and of its pieces.
+func (r *Redactor) learn(text string, pieces bool) {
+	source := maphash.String(r.seed, text)
+	if _, done := r.sources[source]; done || r.full {
+		return
+	}
+	r.sources[source] = struct{}{}
+	for _, p := range cut(text) {
+		for _, w := range p.forms() {
+			r.know(w, form{uses: 1})
+		}
+	}
+	if !pieces {
+		return
+	}
+	for _, p := range piecesIn(text) {
+		if r.usual(p.text) || bytes.Contains(r.names, []byte(p.text)) {
+			continue
+		}
+		for _, w := range p.forms() {
+			r.know(w, form{pieces: 1})
+		}
+	}
+}
+
+// forget unlearns the forms of a text that aren't those of another too.
+func (r *Redactor) forget(text string) {
+	source := maphash.String(r.seed, text)
+	if _, known := r.sources[source]; !known {
+		return
+	}
+	delete(r.sources, source)
+	for _, p := range cut(text) {
+		for _, w := range p.forms() {
+			r.unuse(w.text, func(f *form) *uint16 { return &f.uses })
+		}
+	}
+	for _, p := range piecesIn(text) {
+		for _, w := range p.forms() {
+			r.unuse(w.text, func(f *form) *uint16 { return &f.pieces })
+		}
+	}
+}
+
+// unuse counts a use less. What was used more often than is counted stays.
+func (r *Redactor) unuse(text string, which func(*form) *uint16) {
+	sum := maphash.String(r.seed, text)
+	f, known := r.forms[sum]
+	if count := which(&f); known && *count > 0 && *count < math.MaxUint16 {
+		*count--
+		r.keep(sum, f)
+	}
+}
+
+// dropPiece makes a text no piece any more.
+func (r *Redactor) dropPiece(text string) {
+	sum := maphash.String(r.seed, text)
+	if f, known := r.forms[sum]; known && f.pieces > 0 {
+		f.pieces = 0
+		r.keep(sum, f)
+	}
+}
+
+func (r *Redactor) keep(sum uint64, f form) {
+	if f.uses == 0 && f.pieces == 0 {
+		delete(r.forms, sum)
+		return
+	}
+	r.forms[sum] = f
 }
 
 // usual is true of what can't be masked wherever it occurs.
 func (r *Redactor) usual(text string) bool {
 	return len(text) < shortest || common[strings.ToLower(text)] || r.public[strings.ToLower(text)] || strings.Contains(Mask, text)
-}
-
-func (r *Redactor) know(w written) {
-	if len(w.text) < shortest {
-		return
-	}
-	sum := maphash.String(r.seed, w.text)
-	rest, known := r.forms[sum]
-	r.forms[sum] = max(rest, uint32(min(w.rest, math.MaxUint32)))
-	if known {
-		return
-	}
-	hash := r.prefix(load(w.text) | uint64(w.text[shortest-1])<<40)
-	size := uint32(len(w.text))
-	at := hash
-	for r.sizes[at] != 0 && r.sizes[at] != size {
-		at++
-	}
-	r.sizes[at] = size
-	if len(r.filter)*4 < len(r.sizes) && len(r.filter) < widest {
-		r.grow()
-	}
-	r.filter[hash>>6&uint64(len(r.filter)-1)] |= 1 << (hash & 63)
-}
-
-// widest is how many words the filter has at most: half a megabyte.
-const widest = 1 << 16
-
-// grow keeps one bit of the filter in sixteen set at most, up to its widest.
-func (r *Redactor) grow() {
-	r.filter = make([]uint64, max(2*len(r.filter), 64))
-	for hash := range r.sizes {
-		r.filter[hash>>6&uint64(len(r.filter)-1)] |= 1 << (hash & 63)
-	}
-}
-
-// load is all of a prefix but its last byte.
-func load(s string) uint64 {
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32
-}
-
-// prefix hashes six bytes: keyed, and not to be turned round.
-func (r *Redactor) prefix(bytes uint64) uint64 {
-	high, low := bits.Mul64(bytes^r.keys[0], r.keys[1])
-	return high ^ low
 }
 
 // Opened is true when the run opened anything at all.
@@ -173,63 +260,21 @@ func (r *Redactor) Text(s string) string {
 	return b.String()
 }
 
-// find lists where known values stand, in order, merged where they touch.
-func (r *Redactor) find(s string, first bool) (spans [][2]int) {
-	if r == nil || len(s) < shortest {
-		return nil
-	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if len(r.forms) == 0 {
-		return nil
-	}
-	filter, window := r.filter, load(s)<<8
-	for i := 0; i+shortest <= len(s); i++ {
-		window = window>>8 | uint64(s[i+shortest-1])<<40
-		hash := r.prefix(window)
-		if filter[hash>>6&uint64(len(filter)-1)]&(1<<(hash&63)) == 0 {
-			continue
-		}
-		end := r.longest(s, i, hash)
-		switch last := len(spans) - 1; {
-		case end == 0:
-		case last >= 0 && i <= spans[last][1]:
-			spans[last][1] = max(spans[last][1], end)
-		default:
-			spans = append(spans, [2]int{i, end})
-		}
-		if first && len(spans) > 0 {
-			return spans
-		}
-	}
-	return spans
-}
-
-// longest is where the longest form ends that begins at i; 0 where none does.
-func (r *Redactor) longest(s string, i int, hash uint64) (end int) {
-	for ; ; hash++ {
-		size := int(r.sizes[hash])
-		if size == 0 {
-			return end
-		}
-		if size > len(s)-i {
-			continue
-		}
-		if rest, known := r.forms[maphash.String(r.seed, s[i:i+size])]; known {
-			end = max(end, min(i+size+int(rest), len(s)))
-		}
-	}
-}
-
 // Leaf is true when a value in an object, under this last key of its path, is or
 // holds one that was opened.
 func (r *Redactor) Leaf(key string, value any) bool {
 	if r == nil || value == nil {
 		return false
 	}
-	text := fmt.Sprint(value)
+	text, isText := value.(string)
+	if !isText {
+		text = fmt.Sprint(value)
+	}
 	r.mu.RLock()
 	_, known := r.leaves[r.leaf(key, text)]
+	if !known && len(r.documents) > 0 {
+		_, known = r.documents[maphash.String(r.seed, text)]
+	}
 	r.mu.RUnlock()
 	return known || len(r.find(text, true)) > 0
 }
@@ -241,14 +286,6 @@ func (r *Redactor) leaf(key, value string) uint64 {
 	_ = h.WriteByte(0)
 	_, _ = h.WriteString(value)
 	return h.Sum64()
-}
-
-// Hash stands for a value where a change is to be seen and the value is not.
-func (r *Redactor) Hash(value any) string {
-	if r == nil {
-		return Mask
-	}
-	return fmt.Sprintf("secret:%x", r.key.Sum("shown", fmt.Sprint(value))[:6])
 }
 
 // Error is err with its text masked. What errors.Is and errors.As find in it is as

@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"encoding/base64"
@@ -11,6 +12,7 @@ import (
 	"path"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/getsops/sops/v3"
 	"github.com/getsops/sops/v3/aes"
@@ -137,14 +139,49 @@ func (o *unsealer) open(ctx context.Context, name string, data []byte) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
+	o.redactor.AddDocument(plain) // a generator may take the file whole
 	if format == formats.Binary {
-		o.redactor.Add(path.Base(name), plain)
-		return plain, nil
+		o.addBinary(path.Base(name), plain)
+	} else {
+		for _, v := range values {
+			o.add(v)
+		}
 	}
-	for _, v := range values {
-		o.add(v)
+	if o.redactor.Full() {
+		return nil, fault("the stack opens more secret values than can be masked (%d, counted as they may be written): split the stack", maxForms)
 	}
 	return plain, nil
+}
+
+// namedLines is of how many lines of a binary file the values are known.
+const namedLines = 1000
+
+// addBinary makes a file known that is sealed as a whole. It may be one of names and
+// values to those who read it: then they put the values into objects.
+func (o *unsealer) addBinary(base string, plain []byte) {
+	o.redactor.Add(base, plain)
+	if !utf8.Valid(plain) {
+		return
+	}
+	n := 0
+	for line := range bytes.Lines(plain) {
+		if n++; n > namedLines {
+			return
+		}
+		for _, sign := range []string{"=", ":"} {
+			if name, value, ok := strings.Cut(string(line), sign); ok {
+				o.addNamed(strings.TrimSpace(name), strings.TrimSpace(value))
+			}
+		}
+	}
+}
+
+// addNamed adds a value of a line, as it is and without quotes.
+func (o *unsealer) addNamed(name, value string) {
+	o.redactor.Add(name, []byte(value))
+	if n := len(value); n > 2 && value[0] == value[n-1] && (value[0] == '"' || value[0] == '\'') {
+		o.redactor.Add(name, []byte(value[1:n-1]))
+	}
 }
 
 func (o *unsealer) add(v treeLeaf) {

@@ -212,6 +212,11 @@ func TestRedactorKnowsWhatWasOpened(t *testing.T) {
 		{"env", "a.env", "# about-it-all\nPASSWORD=correct-horse\nN=7\n", []string{"correct-horse", "about-it-all"}, map[string]any{"N": "7"}, nil},
 		{"INI", "a.ini", "[a]\npassword = correct-horse\nn = 7\n", []string{"correct-horse"}, map[string]any{"n": "7"}, nil},
 		{"binary", "dir/ca.pem", "line-one-is-this\nline-two-is-that\n", []string{"line-one-is-this\nline-two-is-that", "line-two-is-that"}, map[string]any{"ca.pem": "line-one-is-this\nline-two-is-that\n"}, nil},
+		{"binary, of names and values", "creds.properties", "# note\nuser = plumb-user-1\npin=1234\n\ttoken: 'correct-horse'\nurl=amqp://a:b@c\nempty=\n",
+			[]string{"plumb-user-1", "correct-horse", "amqp://a:b@c"}, map[string]any{"user": "plumb-user-1", "pin": "1234", "url": "amqp://a:b@c", "token": "correct-horse"}, []string{"empty"}},
+		{"a file taken whole", "dir/pin.yaml", "pin: 1234\n", nil, map[string]any{"pin": 1234, "pin.yaml": "pin: 1234\n", "config": "pin: 1234\n"}, nil},
+		{"a binary file taken whole", "dir/pin.txt", "pin  1234\n", nil, map[string]any{"pin.txt": "pin  1234\n", "config": "pin  1234\n"}, nil},
+		{"lines that YAML indents", "a.yaml", "a: |\n    first1\n    second-2\n    last-of-all\n", []string{"a:\n  - |\n    second-2\n", "first1", "last-of-all"}, nil, nil},
 		{"short binary", "dir/pin", "1234", nil, map[string]any{"pin": "1234"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -239,6 +244,17 @@ func TestRedactorKnowsWhatWasOpened(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// More than can be masked is not opened: it would be seen.
+func TestRefusesMoreThanCanBeMasked(t *testing.T) {
+	id, to := ageKey(t)
+	for name, plain := range map[string]string{"a.yaml": "a: correct-horse-battery\n", "a.bin": "correct-horse-battery"} {
+		r := newRedactor()
+		r.SetMaxForms(10)
+		_, err := ours(id).Files(t.Context(), tree(name, sealFor(to).seal(t, name, plain)), r).ReadFile(name)
+		wantFault(t, err, true, "more secret values than can be masked", "split the stack")
 	}
 }
 

@@ -22,7 +22,7 @@ type Secrets struct {
 // sealed is how a trip of a stack opens what is sealed, and who masks what it opened.
 func (l *Loop) sealed(d Declared) (unsealFunc, secrets.Request) {
 	request := secrets.Request{Source: d.Source, Stack: d.Name, Allow: l.Secrets.Allow[d.Source],
-		Kinds: d.Spec.Secrets.References, Redactor: secrets.NewRedactor(l.Secrets.Key)}
+		Kinds: d.Spec.Secrets.References, Redactor: secrets.NewRedactor()}
 	if l.Secrets.SOPS == nil {
 		return nil, request
 	}

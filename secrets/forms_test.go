@@ -61,7 +61,7 @@ var writers = map[string]func(string) string{
 // either side that base64 mixes with its neighbour.
 func TestForms(t *testing.T) {
 	for value, v := range values {
-		r := NewRedactor(NewHashKey())
+		r := NewRedactor()
 		r.Add("k", []byte(v))
 		for form, write := range writers {
 			written := write(v)
@@ -83,7 +83,7 @@ func TestForms(t *testing.T) {
 // TestFormsBase64 decodes what is left around the mask.
 func TestFormsBase64(t *testing.T) {
 	for value, v := range values {
-		r := NewRedactor(NewHashKey())
+		r := NewRedactor()
 		r.Add("k", []byte(v))
 		for before := range 7 {
 			for after := range 4 {
@@ -104,7 +104,7 @@ func TestFormsBase64(t *testing.T) {
 func TestFormsCut(t *testing.T) {
 	for _, value := range []string{"long", "characters", "binary", "key"} {
 		v := values[value]
-		r := NewRedactor(NewHashKey())
+		r := NewRedactor()
 		r.Add("k", []byte(v))
 		for at := 2 * chunk; at <= len(v); at += 1 + at/100 {
 			got := r.Text("> " + v[:at])
@@ -117,7 +117,7 @@ func TestFormsCut(t *testing.T) {
 }
 
 func TestFormsLine(t *testing.T) {
-	r := NewRedactor(NewHashKey())
+	r := NewRedactor()
 	r.Public("storageClassName: fast")
 	r.Add("k", []byte("first-of-it\nmetadata:\nenabled: true,\nmode = \"none\"\nprometheus\n  pin: 1234\nb: 12\nx: 1\n"+values["long"][:100]))
 	r.Add("k", []byte("host: db.example.org\r\n  storageClassName: fast\n"+strings.Repeat("-", 40)+"\nshort: 1\n"+

@@ -55,9 +55,8 @@ const shortest = 6
 // maxForms is how many forms a Redactor knows at most: some 10 MB.
 const maxForms = 200_000
 
-// NewRedactor returns a Redactor that knows nothing yet. No hash of it leaves it, so
-// it needs no key.
-func NewRedactor(HashKey) *Redactor {
+// NewRedactor returns a Redactor that knows nothing yet.
+func NewRedactor() *Redactor {
 	return &Redactor{
 		seed:      maphash.MakeSeed(),
 		keys:      [2]uint64{rand.Uint64(), rand.Uint64() | 1},

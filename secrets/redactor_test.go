@@ -19,7 +19,7 @@ import (
 )
 
 func redactorOf(values ...string) *Redactor {
-	r := NewRedactor(NewHashKey())
+	r := NewRedactor()
 	for _, v := range values {
 		r.Add("key", []byte(v))
 	}
@@ -60,7 +60,7 @@ func TestText(t *testing.T) {
 }
 
 func TestLeaf(t *testing.T) {
-	r := NewRedactor(NewHashKey())
+	r := NewRedactor()
 	r.Public("Home-Ops")
 	r.Add("pin", []byte("1234"))
 	r.Add("user", []byte("admin\n"))
@@ -89,7 +89,7 @@ func TestLeaf(t *testing.T) {
 }
 
 func TestLeafOfADocument(t *testing.T) {
-	r := NewRedactor(NewHashKey())
+	r := NewRedactor()
 	r.AddDocument([]byte("pin: 1234\n"))
 	r.AddDocument([]byte("true\n"))
 	for value, want := range map[any]bool{"pin: 1234\n": true, "pin: 1234": true, "cGluOiAxMjM0Cg==": true, "true\n": false, "true": false, true: false, "pin: 12345": false} {
@@ -119,7 +119,7 @@ func TestPublicNames(t *testing.T) {
 	} {
 		for _, order := range []string{"added first", "named first", "added twice"} {
 			t.Run(title+", "+order, func(t *testing.T) {
-				r := NewRedactor(NewHashKey())
+				r := NewRedactor()
 				if order == "named first" {
 					r.Public(c.name)
 				}
@@ -256,7 +256,7 @@ func TestFull(t *testing.T) {
 		t.Logf("a full one takes %.1f MB: %d values", float64(size)/1e6, added)
 	}
 	runtime.KeepAlive(r)
-	r = NewRedactor(NewHashKey())
+	r = NewRedactor()
 	for i := 0; i <= maxForms; i++ {
 		r.Add("k", fmt.Appendf(nil, "%x", i))
 	}
@@ -266,7 +266,7 @@ func TestFull(t *testing.T) {
 }
 
 func TestOpened(t *testing.T) {
-	r := NewRedactor(NewHashKey())
+	r := NewRedactor()
 	r.Add("k", nil)
 	if r.Opened() {
 		t.Error("opened by an empty value")
@@ -333,7 +333,7 @@ func TestError(t *testing.T) {
 }
 
 func TestRedactorConcurrent(t *testing.T) {
-	r := NewRedactor(NewHashKey())
+	r := NewRedactor()
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
@@ -357,7 +357,7 @@ func TestRedactorConcurrent(t *testing.T) {
 // memory, once nobody but the redactor knows it.
 func TestRedactorHoldsNoPlaintext(t *testing.T) {
 	parts := strings.Split("Zq7|xW2|pL9|vB4|kT6|mR1|hD8|cN3|yF5|gJ0|sQ4|uE7|aV2|oI6", "|")
-	r := NewRedactor(NewHashKey())
+	r := NewRedactor()
 	plain := func(n int) []byte { // built at run time: the binary's constants are in memory too
 		var b []byte
 		for i := range n {

@@ -107,7 +107,16 @@ func Resolve(ctx context.Context, b *Bao, req Request) (Resolved, error) {
 	if errs = append(errs, failed...); len(errs) > 0 {
 		return Resolved{}, joined(errs)
 	}
+	if req.Redactor.Full() {
+		return Resolved{}, tooMany(req)
+	}
 	return assemble(req, f.fields, filled, readings), nil
+}
+
+// tooMany refuses a stack of which not all could be masked.
+func tooMany(req Request) error {
+	return &ReferenceError{Object: "stack " + req.Stack, Field: "in all", Reference: "its references", fault: true,
+		Err: errors.New("there are more secret values than can be masked: split the stack")}
 }
 
 // ask sorts the references into questions: those that may be asked.

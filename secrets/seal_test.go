@@ -192,7 +192,7 @@ func tree(name, content string) fstest.MapFS {
 	return fstest.MapFS{name: {Data: []byte(content)}}
 }
 
-func newRedactor() *secrets.Redactor { return secrets.NewRedactor(secrets.NewHashKey()) }
+func newRedactor() *secrets.Redactor { return secrets.NewRedactor() }
 
 // read opens one file.
 func read(t testing.TB, s *secrets.SOPS, name, content string) (string, error) {

@@ -223,7 +223,7 @@ func object(content document) secrets.Object {
 // request asks for all that it names.
 func request(objects ...secrets.Object) secrets.Request {
 	return secrets.Request{Source: "home", Stack: "grafana", Objects: objects, Allow: []string{"+", "+/*"},
-		Redactor: secrets.NewRedactor(secrets.NewHashKey())}
+		Redactor: secrets.NewRedactor()}
 }
 
 func resolve(t *testing.T, b *secrets.Bao, req secrets.Request) secrets.Resolved {

@@ -88,7 +88,7 @@ func planTrees(ctx context.Context, io streams, repo repository, against string)
 		}
 		other.source = source.Name
 	}
-	redactor := secrets.NewRedactor(secrets.NewHashKey())
+	redactor := secrets.NewRedactor()
 	want, err := repo.render(ctx, io, redactor)
 	if err != nil {
 		return nil, err

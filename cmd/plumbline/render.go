@@ -26,7 +26,7 @@ none fits, the values of the stack stay sealed, and that is said. References to
 OpenBao stay as they are: it is not asked.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			key := secrets.NewHashKey()
-			redactor := secrets.NewRedactor(key)
+			redactor := secrets.NewRedactor()
 			stacks, err := repo.render(cmd.Context(), io, redactor)
 			if err != nil {
 				return err

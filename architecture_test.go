@@ -21,19 +21,20 @@ var rooms = map[string]struct {
 	imports []string
 	why     string
 }{
-	"render":             {nil, "it turns text into objects: whoever reads it needs to know nothing else of ours"},
-	"secrets":            {nil, "it opens what is sealed, for whoever asks: what it is opened for is none of its business"},
-	"secrets/check":      {nil, "it looks at files without any key: what is opened, and how, is none of its business"},
-	"reconciler/fetch":   {nil, "a room on the road is a library, and rooms don't import each other"},
-	"reconciler/apply":   {nil, "a room on the road is a library, and rooms don't import each other"},
-	"reconciler/observe": {nil, "a room on the road is a library, and rooms don't import each other"},
-	"reconciler": {[]string{"render", "secrets", "reconciler/fetch", "reconciler/apply", "reconciler/observe"},
+	"render":               {nil, "it turns text into objects: whoever reads it needs to know nothing else of ours"},
+	"secrets":              {nil, "it opens what is sealed, for whoever asks: what it is opened for is none of its business"},
+	"secrets/check":        {nil, "it looks at files without any key: what is opened, and how, is none of its business"},
+	"reconciler/fetch":     {nil, "a room on the road is a library, and rooms don't import each other"},
+	"reconciler/apply":     {nil, "a room on the road is a library, and rooms don't import each other"},
+	"reconciler/observe":   {nil, "a room on the road is a library, and rooms don't import each other"},
+	"reconciler/telemetry": {nil, "it names what is recorded: who records it, and why, is none of its business"},
+	"reconciler": {[]string{"render", "secrets", "reconciler/fetch", "reconciler/apply", "reconciler/observe", "reconciler/telemetry"},
 		"it says when and in which order, and knows the rooms; never the commands above it"},
 	"stacks":              {nil, "it is data"},
 	"templates":           {nil, "it is data"},
 	"lab":                 {nil, "it starts programs from outside, as a user would"},
 	"reconciler/e2e":      {[]string{"lab", "reconciler", "reconciler/apply", "reconciler/observe"}, "it tests the programs from outside"},
-	"cmd/plumbline":       {[]string{"reconciler", "reconciler/fetch", "reconciler/apply", "reconciler/observe", "render", "secrets", "secrets/check", "stacks", "templates"}, "wire.go puts the rooms together"},
+	"cmd/plumbline":       {[]string{"reconciler", "reconciler/fetch", "reconciler/apply", "reconciler/observe", "reconciler/telemetry", "render", "secrets", "secrets/check", "stacks", "templates"}, "wire.go puts the rooms together"},
 	"cmd/plumbline-demo":  {[]string{"lab", "stacks", "reconciler"}, "it uses the programs as a user would, and knows the names in their output"},
 	"cmd/plumbline-bench": {[]string{"lab", "reconciler"}, "it measures the programs from outside, and knows the names in their output"},
 	".":                   {nil, "only tests of the whole are here"},
@@ -41,16 +42,20 @@ var rooms = map[string]struct {
 
 // onlyIn names packages from elsewhere that belong to one place.
 var onlyIn = map[string][]string{
-	"os/exec":                         {"lab", "cmd/plumbline-demo", "cmd/plumbline-bench"}, // the daemon never runs another program
-	"sigs.k8s.io/kustomize":           {"render"},
-	"github.com/go-git/go-git":        {"reconciler/fetch"},
-	"github.com/spf13/cobra":          {"cmd/plumbline"},
-	"github.com/getsops/sops":         {"secrets"},
-	"filippo.io/age":                  {"secrets"},
-	"github.com/openbao/openbao":      {"secrets"},
-	"github.com/fluxcd/cli-utils":     {"reconciler", "reconciler/observe"},
-	"github.com/rogpeppe/go-internal": {},
-	"github.com/invopop/jsonschema":   {},
+	"os/exec":                            {"lab", "cmd/plumbline-demo", "cmd/plumbline-bench"}, // the daemon never runs another program
+	"sigs.k8s.io/kustomize":              {"render"},
+	"github.com/go-git/go-git":           {"reconciler/fetch"},
+	"github.com/spf13/cobra":             {"cmd/plumbline"},
+	"github.com/getsops/sops":            {"secrets"},
+	"filippo.io/age":                     {"secrets"},
+	"github.com/openbao/openbao":         {"secrets"},
+	"github.com/fluxcd/cli-utils":        {"reconciler", "reconciler/observe"},
+	"go.opentelemetry.io/otel":           {"reconciler/telemetry", "cmd/plumbline"}, // who wants to record something gets a verb in reconciler/telemetry
+	"go.opentelemetry.io/otel/sdk":       {"cmd/plumbline"},                         // what is exported, and where to, is decided in one place
+	"go.opentelemetry.io/otel/exporters": {"cmd/plumbline"},
+	"github.com/prometheus":              {"cmd/plumbline"},
+	"github.com/rogpeppe/go-internal":    {},
+	"github.com/invopop/jsonschema":      {},
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -1,0 +1,177 @@
+package telemetry
+
+import (
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+)
+
+// Scope is the instrumentation scope of everything here.
+const Scope = "github.com/plumbline-dev/plumbline"
+
+// Spans. A push is one trace: fetch, and for each stack whose inputs it changed a
+// reconcile with its steps and its rollout.
+const (
+	SpanPush      = "push"
+	SpanFetch     = "fetch"
+	SpanReconcile = "reconcile" // followed by the name of the stack
+	SpanRender    = "render"
+	SpanScan      = "scan"
+	SpanResolve   = "resolve"
+	SpanPlan      = "plan"
+	SpanApply     = "apply"
+	SpanObserve   = "observe"
+	SpanRollout   = "rollout"
+)
+
+// Attributes of spans and metrics: semantic conventions where there are any.
+const (
+	AttrStack       = attribute.Key("plumbline.stack")
+	AttrSource      = attribute.Key("plumbline.source")
+	AttrKind        = attribute.Key("plumbline.kind")
+	AttrManager     = attribute.Key("plumbline.manager")
+	AttrAction      = attribute.Key("plumbline.action")
+	AttrReason      = attribute.Key("plumbline.reason")
+	AttrTrigger     = attribute.Key("plumbline.trigger")
+	AttrQueue       = attribute.Key("plumbline.queue")
+	AttrVerb        = attribute.Key("plumbline.verb")
+	AttrStatus      = attribute.Key("plumbline.status")
+	AttrObjectState = attribute.Key("plumbline.object.state")
+	AttrInputs      = attribute.Key("plumbline.inputs")
+
+	AttrPipeline   = semconv.CICDPipelineNameKey
+	AttrRunID      = semconv.CICDPipelineRunIDKey
+	AttrRunState   = semconv.CICDPipelineRunStateKey
+	AttrResult     = semconv.CICDPipelineResultKey
+	AttrStep       = semconv.CICDPipelineTaskNameKey
+	AttrStepResult = semconv.CICDPipelineTaskRunResultKey
+	AttrRevision   = semconv.VCSRefHeadRevisionKey
+	AttrRef        = semconv.VCSRefHeadNameKey
+	AttrRefType    = semconv.VCSRefHeadTypeKey
+	AttrRepository = semconv.VCSRepositoryURLFullKey
+	AttrErrorType  = semconv.ErrorTypeKey
+	AttrVersion    = semconv.ServiceVersionKey
+	AttrGoVersion  = semconv.ProcessRuntimeVersionKey
+)
+
+// Result is how a run, a step or a rollout ended, as cicd.pipeline.result has it.
+type Result string
+
+// Results.
+const (
+	ResultSuccess      Result = "success"
+	ResultFailure      Result = "failure"      // what was to be done is to blame
+	ResultError        Result = "error"        // what it was done with is
+	ResultTimeout      Result = "timeout"      // it was not Ready when it should have been
+	ResultCancellation Result = "cancellation" // newer inputs came, or the daemon stopped
+)
+
+// Action is what is done about drift.
+type Action string
+
+// Actions.
+const (
+	ActionCorrect Action = "correct"
+	ActionLeave   Action = "leave"   // the stack wants drift detected only
+	ActionContend Action = "contend" // somebody insists: it is left until Git moves, or a hand
+)
+
+// Log messages. They are constant, so that they can be searched for; what varies
+// is in the fields.
+const (
+	MsgRun               = "run"
+	MsgRunFailed         = "run failed"
+	MsgStackReady        = "stack ready"
+	MsgStackBroken       = "stack broken"
+	MsgRolloutFailed     = "rollout failed"
+	MsgSourceMoved       = "source moved"
+	MsgSourceFailed      = "source failed"
+	MsgDriftDetected     = "drift detected"
+	MsgDriftCorrected    = "drift corrected"
+	MsgDriftContended    = "drift contended"
+	MsgWatchFailed       = "watch failed"
+	MsgSecretMoved       = "secret moved"
+	MsgSecretsAway       = "secrets unavailable"
+	MsgSecretsBack       = "secrets available again"
+	MsgTelemetryFailed   = "telemetry not exported"
+	MsgTelemetrySettings = "telemetry setting ignored"
+)
+
+// Keys of log fields: one key per thing, in every record.
+const (
+	KeyStack     = "stack"
+	KeySource    = "source"
+	KeyRevision  = "revision"
+	KeyRef       = "ref"
+	KeyTrigger   = "trigger"
+	KeyKind      = "kind"
+	KeyNamespace = "namespace"
+	KeyName      = "name"
+	KeyManager   = "manager"
+	KeyOperation = "operation"
+	KeyAction    = "action"
+	KeyFields    = "fields"
+	KeyChangedAt = "changedAt"
+	KeySeenAt    = "seenAt"
+	KeyTook      = "took"
+	KeyLeadTime  = "leadTime"
+	KeyObjects   = "objects"
+	KeyReason    = "reason"
+	KeyError     = "error"
+	KeyErrorType = "errorType"
+	KeyFile      = "file"
+	KeyResource  = "resource"
+	KeyTrace     = "trace_id" // as OpenTelemetry has it in other formats than its own
+	KeySpan      = "span_id"
+)
+
+// Span is a kind of span.
+type Span struct {
+	Name, Parent string
+	Text         string
+}
+
+// Spans lists the spans that there are.
+func Spans() []Span {
+	return []Span{
+		{SpanPush, "", "A commit: from the look that found it until the last stack that it changed is Ready, or known not to become so. Carries `vcs.*`."},
+		{SpanFetch, SpanPush, "Asking the remote, and fetching."},
+		{SpanReconcile + " STACK", SpanPush, "What the commit means for one stack. A trace of its own where no commit caused it, linked to the one of what is in the cluster."},
+		{SpanRender, SpanReconcile + " STACK", "Files become objects; below `push` for stacks that are rendered to find out whether a commit changed them."},
+		{SpanScan, SpanReconcile + " STACK", "The gate."},
+		{SpanResolve, SpanReconcile + " STACK", "References become values."},
+		{SpanPlan, SpanReconcile + " STACK", "What would change."},
+		{SpanApply, SpanReconcile + " STACK", "It changes."},
+		{SpanObserve, SpanReconcile + " STACK", "A first look at how the objects are doing."},
+		{SpanRollout, SpanReconcile + " STACK", "From the begin of the apply until the stack is Ready, or overdue, or has newer inputs."},
+	}
+}
+
+// Record is a kind of log record.
+type Record struct {
+	Message string
+	Fields  []string
+	Text    string // when it is written
+}
+
+// Records lists the log records that queries may rely on.
+func Records() []Record {
+	drift := []string{KeyStack, KeyRevision, KeyKind, KeyNamespace, KeyName, KeyFields, KeyManager, KeyOperation, KeyChangedAt, KeySeenAt, KeyAction}
+	return []Record{
+		{MsgDriftDetected, drift, "An object is not as Git wants it."},
+		{MsgDriftCorrected, append(drift[:len(drift):len(drift)], KeyTook), "It is again."},
+		{MsgDriftContended, drift, "Another manager insists: its changes are left."},
+		{MsgRun, []string{KeyStack, KeyTrigger, KeyRevision, KeyTook}, "A run changed something; with `--verbose`, any run."},
+		{MsgRunFailed, []string{KeyStack, KeyTrigger, KeyRevision, KeyTook, KeyError}, "A run failed, otherwise than the one before."},
+		{MsgStackReady, []string{KeyStack, KeyRevision, KeyObjects, KeyLeadTime}, "A stack became Ready with new inputs."},
+		{MsgRolloutFailed, []string{KeyStack, KeyRevision, KeyReason, KeyTook}, "A stack was not Ready within its time."},
+		{MsgStackBroken, []string{KeySource, KeyFile, KeyError}, "A stack.yaml can't be read."},
+		{MsgSourceMoved, []string{KeySource, KeyRevision, KeyRef, KeyTook}, "A source has a new commit."},
+		{MsgSourceFailed, []string{KeySource, KeyError}, "A look at a source failed."},
+		{MsgWatchFailed, []string{KeyResource, KeyError}, "A watch broke; it is tried again."},
+		{MsgSecretMoved, []string{KeyStack}, "OpenBao has something else than a stack read."},
+		{MsgSecretsAway, []string{KeyStack, KeyError}, "OpenBao can't be read; what was read last stays."},
+		{MsgSecretsBack, []string{KeyStack}, "It can be read again."},
+		{MsgTelemetryFailed, []string{KeyError}, "Spans, metrics or logs could not be exported; at most once a minute."},
+		{MsgTelemetrySettings, []string{KeyError}, "An OTEL_* variable says what can't be done."},
+	}
+}

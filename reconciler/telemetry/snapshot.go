@@ -1,0 +1,109 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// Snapshot is how things are now.
+type Snapshot struct {
+	Stacks []Stack
+	Queues map[string]int // how many wait, by queue
+	// OpenBao is nil where none is configured.
+	OpenBao *bool
+}
+
+// Stack is how a stack is.
+type Stack struct {
+	Name, Source, Revision               string
+	Ready, Stalled, Contended, Suspended bool
+	Objects, ReadyObjects                int
+	Drift                                map[string]int // objects that are not as Git wants them, by kind
+}
+
+// Observe says whom to ask how things are: nobody, if nil. A stack that is not in
+// the answer has no series any more. It is asked from another goroutine.
+func (r *Recorder) Observe(snapshot func() Snapshot) {
+	if r.off() {
+		return
+	}
+	if snapshot == nil {
+		r.snapshot.Store(nil)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		clear(r.sources)
+		return
+	}
+	r.snapshot.Store(&snapshot)
+}
+
+// observe is called when somebody collects.
+func (r *Recorder) observe(_ context.Context, to metric.Observer) error {
+	o := observation{r, to}
+	o.set(buildInfo, 1, AttrVersion.String(r.options.Version), AttrGoVersion.String(r.options.GoVersion))
+	o.sources()
+	snapshot := r.snapshot.Load()
+	if snapshot == nil {
+		return nil
+	}
+	now := (*snapshot)()
+	for _, s := range now.Stacks {
+		o.stack(s)
+	}
+	for queue, depth := range now.Queues {
+		o.set(queueDepth, float64(depth), AttrQueue.String(queue))
+	}
+	if now.OpenBao != nil {
+		o.set(baoAvailable, truth(*now.OpenBao))
+	}
+	return nil
+}
+
+// observation is one collection.
+type observation struct {
+	*Recorder
+	to metric.Observer
+}
+
+func (o observation) set(which id, value float64, attributes ...attribute.KeyValue) {
+	o.to.ObserveFloat64(o.gauges[which], value, metric.WithAttributes(attributes...))
+}
+
+func (o observation) stack(s Stack) {
+	name, source := AttrStack.String(s.Name), AttrSource.String(s.Source)
+	o.set(stackReady, truth(s.Ready), name, source)
+	o.set(stackStalled, truth(s.Stalled), name, source)
+	o.set(stackContended, truth(s.Contended), name, source)
+	o.set(stackSuspended, truth(s.Suspended), name, source)
+	o.set(stackInfo, 1, name, source, AttrRevision.String(s.Revision))
+	o.set(stackObjects, float64(s.ReadyObjects), name, AttrObjectState.String("ready"))
+	o.set(stackObjects, float64(s.Objects-s.ReadyObjects), name, AttrObjectState.String("pending"))
+	kinds := map[string]int{}
+	for kind, n := range s.Drift {
+		kinds[o.values.bounded(AttrKind, kind)] += n
+	}
+	for kind, n := range kinds {
+		o.set(driftObjects, float64(n), name, AttrKind.String(kind))
+	}
+}
+
+func (o observation) sources() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for name, s := range o.Recorder.sources {
+		o.set(sourceFailing, truth(s.failing), AttrSource.String(name))
+		if !s.success.IsZero() {
+			o.set(sourceSuccess, float64(s.success.UnixMilli())/float64(time.Second/time.Millisecond), AttrSource.String(name))
+		}
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

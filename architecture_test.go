@@ -54,6 +54,9 @@ var onlyIn = map[string][]string{
 	"go.opentelemetry.io/otel/sdk":       {"cmd/plumbline"},                         // what is exported, and where to, is decided in one place
 	"go.opentelemetry.io/otel/exporters": {"cmd/plumbline"},
 	"github.com/prometheus":              {"cmd/plumbline"},
+	"github.com/go-logr":                 {"cmd/plumbline"},
+	"go.opentelemetry.io/proto":          {}, // tests receive OTLP with it
+	"google.golang.org/grpc":             {},
 	"github.com/rogpeppe/go-internal":    {},
 	"github.com/invopop/jsonschema":      {},
 }

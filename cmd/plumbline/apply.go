@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	goio "io"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +55,7 @@ func applyOnce(ctx context.Context, io streams, repo repository, cluster reconci
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	loop, err := wire(ctx, config, workingTree{snapshot}, reconciler.HashKey, slog.New(slog.DiscardHandler))
+	loop, err := wire(ctx, config, workingTree{snapshot}, reconciler.HashKey, quiet())
 	if err != nil {
 		return err
 	}

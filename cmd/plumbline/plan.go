@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -67,7 +66,7 @@ func planAgainst(ctx context.Context, io streams, repo repository, cluster recon
 	madeUp := func(why error) {
 		fmt.Fprintln(io.err, "plumbline: checksums of Secrets will differ from those in the cluster:", why)
 	}
-	loop, err := wire(ctx, config, workingTree{snapshot}, reconciler.LookHashKey(madeUp), slog.New(slog.DiscardHandler))
+	loop, err := wire(ctx, config, workingTree{snapshot}, reconciler.LookHashKey(madeUp), quiet())
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,12 @@ other stands by.`,
 			if verbose {
 				level = slog.LevelDebug
 			}
-			return daemon(cmd.Context(), config, slog.New(slog.NewJSONHandler(io.out, &slog.HandlerOptions{Level: level})))
+			out, err := newSignals(cmd.Context(), slog.NewJSONHandler(io.out, &slog.HandlerOptions{Level: level}))
+			if err != nil {
+				return err
+			}
+			defer out.stop(flushPatience)
+			return daemon(cmd.Context(), config, out)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "plumbline.yaml", "configuration file")
@@ -60,10 +65,10 @@ const (
 	retryPeriod   = 4 * time.Second
 )
 
-func daemon(ctx context.Context, config reconciler.Config, log *slog.Logger) error {
+func daemon(ctx context.Context, config reconciler.Config, out signals) error {
 	defer runtime.KeepAlive(tuneCollector())
 	var ready atomic.Bool
-	stop, err := serve(ctx, config.Listen, &ready)
+	stop, err := serve(ctx, config.Listen, &ready, out.metrics)
 	if err != nil {
 		return err
 	}
@@ -72,18 +77,19 @@ func daemon(ctx context.Context, config reconciler.Config, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
+	restConfig.Wrap(out.recorder.Transport)
 	client, err := kubernetes.NewForConfig(restConfig)
 	if err != nil {
 		return fmt.Errorf("make the API client: %w", err)
 	}
 	for attempt := 0; ; attempt++ {
-		err := campaign(ctx, client, config, log, &ready)
+		err := campaign(ctx, client, config, out, &ready)
 		if ctx.Err() != nil {
-			log.Info("stopped")
+			out.log.Info("stopped")
 			return nil
 		}
 		ready.Store(false)
-		log.Error("not leading any more", "error", err.Error())
+		out.log.Error("not leading any more", "error", err.Error())
 		select {
 		case <-ctx.Done():
 		case <-time.After(min(10*time.Second, time.Second<<min(attempt, 4))):
@@ -109,7 +115,7 @@ var errLeaseLost = errors.New("the lease was lost: another daemon leads, or the 
 
 // campaign stands by until it is elected, and leads until that ends. An API
 // server that goes away ends it too; the caller stands by again.
-func campaign(ctx context.Context, client kubernetes.Interface, config reconciler.Config, log *slog.Logger, ready *atomic.Bool) error {
+func campaign(ctx context.Context, client kubernetes.Interface, config reconciler.Config, out signals, ready *atomic.Bool) error {
 	lock, err := leaseLock(ctx, client, config.Election)
 	if err != nil {
 		return err
@@ -122,8 +128,8 @@ func campaign(ctx context.Context, client kubernetes.Interface, config reconcile
 		ReleaseOnCancel: true, Name: config.Election.Name,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
-				log.Info("leading", "identity", lock.Identity())
-				ended <- lead(ctx, config, log, ready)
+				out.log.Info("leading", "identity", lock.Identity())
+				ended <- lead(ctx, config, out, ready)
 				cancel()
 			},
 			OnStoppedLeading: func() {},
@@ -132,7 +138,7 @@ func campaign(ctx context.Context, client kubernetes.Interface, config reconcile
 	if err != nil {
 		return fmt.Errorf("set up the election: %w", err)
 	}
-	log.Info("standing by", "identity", lock.Identity(), "lease", lock.Describe())
+	out.log.Info("standing by", "identity", lock.Identity(), "lease", lock.Describe())
 	elector.Run(ctx)
 	select {
 	case err := <-ended:
@@ -144,18 +150,20 @@ func campaign(ctx context.Context, client kubernetes.Interface, config reconcile
 	return errLeaseLost
 }
 
-func lead(ctx context.Context, config reconciler.Config, log *slog.Logger, ready *atomic.Bool) error {
+func lead(ctx context.Context, config reconciler.Config, out signals, ready *atomic.Bool) error {
 	mirrors, err := openMirrors(config)
 	if err != nil {
 		return err
 	}
-	loop, err := wire(ctx, config, mirrors, reconciler.HashKey, log)
+	loop, err := wire(ctx, config, mirrors, reconciler.HashKey, out)
 	if err != nil {
 		return err
 	}
 	if err := loop.Cluster.Install(ctx); err != nil {
 		return err
 	}
+	out.recorder.Observe(loop.Snapshot)
+	defer out.recorder.Observe(nil) // whoever leads then tells
 	ready.Store(true)
 	return loop.Run(ctx)
 }
@@ -181,12 +189,13 @@ func leaseLock(ctx context.Context, client kubernetes.Interface, config reconcil
 		resourcelock.ResourceLockConfig{Identity: identity})
 }
 
-// serve answers /healthz (alive) and /readyz (leading, and connected).
-func serve(ctx context.Context, address string, ready *atomic.Bool) (stop func(), err error) {
+// serve answers /healthz (alive), /readyz (leading, and connected) and /metrics.
+func serve(ctx context.Context, address string, ready *atomic.Bool, metrics http.Handler) (stop func(), err error) {
 	if address == "off" {
 		return func() {}, nil
 	}
 	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !ready.Load() {

@@ -20,17 +20,19 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/reconciler/observe"
+	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/render"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
 
 // wire builds the one Pipeline, and the Loop around it. It is the only place
 // that knows how the rooms fit together.
-func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey hashKeyFunc, log *slog.Logger) (*reconciler.Loop, error) {
+func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey hashKeyFunc, out signals) (*reconciler.Loop, error) {
 	restConfig, err := restConfig(config.Cluster)
 	if err != nil {
 		return nil, err
 	}
+	restConfig.Wrap(out.recorder.Transport)
 	client, err := connect(restConfig)
 	if err != nil {
 		return nil, err
@@ -44,11 +46,10 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 		return nil, err
 	}
 	opener.Reserved = reconciler.OwnSecrets(config)
-	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: log, Secrets: opener}
-	observer := observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved,
-		Trouble: func(r schema.GroupVersionResource, err error) {
-			log.Warn("watch failed", "resource", r.GroupResource().String(), "error", err.Error())
-		}})
+	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: out.log, Secrets: opener}
+	var observer *observe.Observer
+	observer = observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved,
+		Trouble: func(r schema.GroupVersionResource, err error) { watchTrouble(out, r, observer.Kinds(), err) }})
 	engine, err := apply.New(restConfig, client.http, client.mapper, watched{observer}, config.Limits.Requests, key)
 	if err != nil {
 		return nil, err
@@ -56,7 +57,7 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 	loop.Cluster = reconciler.NewCluster(client.dynamic, engine.Register)
 	loop.Watched, loop.OfStack = observer.Get, observer.OfStack
 	loop.Scope, loop.KindsMoved = client.mapper.Namespaced, client.mapper.Invalidate
-	loop.Pipeline = &reconciler.Pipeline{
+	loop.Pipeline = recorded(out.recorder, reconciler.Pipeline{
 		Fetch:  git.Fetch,
 		Render: render.Kustomize,
 		Resolve: func(ctx context.Context, r secrets.Request) (secrets.Resolved, error) {
@@ -65,8 +66,8 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 		Plan:    engine.Plan,
 		Apply:   engine.Apply,
 		Observe: reconciler.ObserveWith(observer.Get),
-		Report:  reporter(log),
-	}
+		Report:  reporter(out.log),
+	})
 	loop.Init()
 	return loop, nil
 }
@@ -201,6 +202,6 @@ func reporter(log *slog.Logger) func(context.Context, reconciler.Run) {
 		if run.Err == nil {
 			last.Delete(run.Stack)
 		}
-		log.Log(ctx, level, cmp.Or(map[bool]string{true: "run failed"}[run.Err != nil], "run"), attrs...)
+		log.Log(ctx, level, cmp.Or(map[bool]string{true: telemetry.MsgRunFailed}[run.Err != nil], telemetry.MsgRun), attrs...)
 	}
 }

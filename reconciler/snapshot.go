@@ -1,0 +1,48 @@
+package reconciler
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
+)
+
+// Snapshot is how all stacks are now, for whoever measures it. It may be called
+// from anywhere, at any time.
+func (l *Loop) Snapshot() telemetry.Snapshot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := telemetry.Snapshot{Queues: map[string]int{"stacks": l.queue.Len(), "looks": l.looks.Len(), "statuses": l.statuses.Len()}}
+	available := true
+	for _, name := range sorted(l.stacks) {
+		s := l.stacks[name]
+		now.Stacks = append(now.Stacks, s.measured(name))
+		available = available && !s.withoutBao()
+	}
+	if l.Secrets.Bao != nil {
+		now.OpenBao = &available
+	}
+	return now
+}
+
+func (s *stackState) measured(name string) telemetry.Stack {
+	conditions := s.status.Conditions
+	m := telemetry.Stack{Name: name, Source: s.declared.Source, Revision: s.revision,
+		Ready: meta.IsStatusConditionTrue(conditions, ConditionReady), Stalled: meta.IsStatusConditionTrue(conditions, ConditionStalled)}
+	if ready := meta.FindStatusCondition(conditions, ConditionReady); ready != nil {
+		m.Suspended = ready.Reason == "Suspended"
+	}
+	_, _ = fmt.Sscanf(s.status.Objects, "%d/%d", &m.ReadyObjects, &m.Objects) // empty before the first look
+	return m
+}
+
+// withoutBao is true for a stack that could not read what it refers to.
+func (s *stackState) withoutBao() bool {
+	for kind, reason := range map[string]string{ConditionSecrets: "OpenBaoUnavailable", ConditionReady: "SecretsUnavailable"} {
+		if c := meta.FindStatusCondition(s.status.Conditions, kind); c != nil && c.Reason == reason {
+			return true
+		}
+	}
+	return false
+}

@@ -110,6 +110,22 @@ func TestStoppedEndsAllSpans(t *testing.T) {
 	}
 }
 
+// TestPushWaitsForItsStacks: one that is done early doesn't end it.
+func TestPushWaitsForItsStacks(t *testing.T) {
+	w := newWitness(t)
+	p := w.Pushed(Commit{}, time.Now(), time.Now())
+	p.Deliver("a", "revision").Ended(ResultSuccess, nil)
+	late := p.Deliver("b", "revision")
+	late.Ended(ResultSuccess, nil)
+	if strings.Contains(w.tree(), SpanPush) {
+		t.Error("it ended, and more stacks may come")
+	}
+	p.Published(nil)
+	if !strings.Contains(w.tree(), SpanPush) || len(w.pushes) != 0 {
+		t.Error("it didn't end")
+	}
+}
+
 // TestErrorTextsStayInside: only what was masked leaves.
 func TestErrorTextsStayInside(t *testing.T) {
 	mask := func(string) func(string) string {

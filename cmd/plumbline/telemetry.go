@@ -37,6 +37,7 @@ type signals struct {
 	// exported lists what goes to a collector: traces, metrics, logs.
 	exported []string
 	closers  []func(context.Context) error
+	failed   func(error) // says that something could not be exported
 }
 
 // quiet is what commands tell: nothing, but what they print.
@@ -56,7 +57,7 @@ func newSignals(ctx context.Context, stdout slog.Handler) (signals, error) {
 	otel.SetLogger(funcr.New(func(_, args string) { failed(errors.New(args)) }, funcr.Options{Verbosity: 1}))
 
 	about := describe(ctx, failed)
-	var s signals
+	s := signals{failed: failed}
 	if err := s.addLogs(ctx, stdout, about); err != nil {
 		return signals{}, err
 	}
@@ -170,7 +171,7 @@ func (s signals) stop(patience time.Duration) {
 	for _, shutdown := range s.closers {
 		group.Go(func() {
 			if err := shutdown(ctx); err != nil {
-				otel.Handle(fmt.Errorf("export the rest: %w", err))
+				s.failed(fmt.Errorf("export the rest: %w", err))
 			}
 		})
 	}

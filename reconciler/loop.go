@@ -14,6 +14,7 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/reconciler/observe"
+	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 )
 
 // Loop puts stacks in motion: a commit, a dependency that became Ready, drift,
@@ -38,7 +39,9 @@ type Loop struct {
 	Secrets Secrets
 	// Said, where set, is called when a status changed. It must not call back.
 	Said func()
-	Log  *slog.Logger
+	// Recorder measures what happens; nil: nobody does.
+	Recorder *telemetry.Recorder
+	Log      *slog.Logger
 
 	mu       sync.Mutex
 	stacks   map[string]*stackState

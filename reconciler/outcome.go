@@ -11,6 +11,7 @@ import (
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/observe"
+	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
 
@@ -196,6 +197,7 @@ func (l *Loop) settle(name string, s *stackState, h Health) {
 		l.say(name, s, false, "Ready", h.String())
 	case l.overdue(name, s):
 		l.say(name, s, true, "RolloutFailed", h.String())
+		l.rolledOut(name, s, telemetry.ResultTimeout)
 	default:
 		l.say(name, s, false, "Progressing", h.String())
 	}
@@ -216,6 +218,16 @@ func (l *Loop) overdue(name string, s *stackState) bool {
 	return time.Now().After(s.deadline)
 }
 
+// rolledOut measures the rollout of a new generation: when it is Ready, and when it
+// is overdue.
+func (l *Loop) rolledOut(name string, s *stackState, result telemetry.Result) {
+	if !s.announce || s.began.IsZero() || (result == telemetry.ResultTimeout && s.late) {
+		return
+	}
+	s.late = result == telemetry.ResultTimeout
+	l.Recorder.RolloutEnded(context.Background(), telemetry.Rollout{Stack: name, Result: result, Began: s.began, Committed: s.committed})
+}
+
 // setReady wakes the dependants in the moment a stack becomes Ready.
 func (l *Loop) setReady(name string, s *stackState, ready bool) {
 	was := s.ready
@@ -224,6 +236,7 @@ func (l *Loop) setReady(name string, s *stackState, ready bool) {
 		return
 	}
 	if s.announce {
+		l.rolledOut(name, s, telemetry.ResultSuccess)
 		s.announce = false
 		l.Log.Info("stack ready", "stack", name, "revision", s.revision, "objects", s.status.Objects,
 			"leadTime", time.Since(s.pushed).Round(time.Millisecond).String())

@@ -75,6 +75,7 @@ func (l *Loop) next(name string) (step, Trip) {
 	}
 	next, why := l.due(name, s, triggers)
 	if next == stepGo && s.applied != s.generation && s.stalled != s.generation && !s.removed {
+		s.began = time.Now()
 		l.say(name, s, false, "Progressing", "applying "+s.revision)
 	}
 	if next == stepGo || next == stepPreview {

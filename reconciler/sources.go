@@ -128,6 +128,7 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 	l.claim()
 	l.Log.Info("source moved", "source", s.config.Name, "revision", snapshot.Commit, "ref", snapshot.Ref,
 		"stacks", len(declared), "changed", moved, "broken", s.broken, "took", time.Since(seen).Round(time.Millisecond).String())
+	l.Recorder.SourceMoved(ctx, s.config.Name, moved, len(declared)-moved)
 	for _, b := range broken[:min(len(broken), shownFiles)] {
 		l.Log.Error("stack broken", "source", s.config.Name, "file", b.File, "error", short(b.Err.Error(), messageBytes))
 	}
@@ -252,6 +253,7 @@ func (s *stackState) take(c candidate, source *sourceState, seen time.Time) {
 		s.hash, source.again = "", true
 	}
 	s.revision, s.pushed, s.announce, s.ready = source.snapshot.Commit, seen, true, false
+	s.committed, s.late = source.snapshot.Time, false
 	s.generation++
 	s.failures, s.drifts, s.rendered = 0, 0, c.rendered
 	s.newest = c.redactor

@@ -54,9 +54,12 @@ type stackState struct {
 	askedAt      time.Time
 	handled      string // the last request by hand that was taken up
 	ready        bool
-	announce     bool   // the next Ready is the first of this generation
-	held         string // why the last plan deletes nothing
-	hold         string // the reason that plan was given for it; "": its own
+	committed    time.Time // when the commit was made
+	began        time.Time // when its rollout did
+	late         bool      // it was overdue
+	announce     bool      // the next Ready is the first of this generation
+	held         string    // why the last plan deletes nothing
+	hold         string    // the reason that plan was given for it; "": its own
 	removal      string
 	newest, live *secrets.Redactor                // of what was opened last, and of what is applied
 	moved        bool                             // OpenBao has something else than is applied

@@ -63,6 +63,7 @@ func (l *Loop) say(name string, s *stackState, stalled bool, reason, message str
 	ready := reason == "Ready"
 	message = s.shown(message)
 	s.said = true
+	l.Recorder.StackSaid(context.Background(), name, reason)
 	s.status.Revision = s.revision
 	s.status.Held = nil
 	if s.held != "" {

@@ -46,7 +46,7 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 		return nil, err
 	}
 	opener.Reserved = reconciler.OwnSecrets(config)
-	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: out.log, Secrets: opener}
+	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: out.log, Recorder: out.recorder, Secrets: opener}
 	var observer *observe.Observer
 	observer = observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved,
 		Trouble: func(r schema.GroupVersionResource, err error) { watchTrouble(out, r, observer.Kinds(), err) }})

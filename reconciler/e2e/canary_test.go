@@ -6,15 +6,18 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -60,6 +63,8 @@ type heard struct {
 	t        *testing.T
 	canaries *canaries
 	said     map[string][]byte
+	mu       sync.Mutex
+	otlp     map[string][]byte // by the path it was sent to
 }
 
 func (h *heard) add(where string, text []byte) { h.said[where] = append(h.said[where], text...) }
@@ -91,8 +96,9 @@ func driveCanary(t *testing.T) (leaks []string) {
 	t.Helper()
 	s := start(t, shared)
 	c := &canaries{map[string]string{}}
-	h := &heard{t, c, map[string][]byte{}}
+	h := &heard{t: t, canaries: c, said: map[string][]byte{}, otlp: map[string][]byte{}}
 	prepareCanary(t, s, c)
+	h.collect(s)
 	run := func(wantReady string) {
 		must(t, s.repos["home"].Write(nil))
 		_, err := s.repos["home"].Push("canary " + wantReady)
@@ -139,6 +145,7 @@ func driveCanary(t *testing.T) (leaks []string) {
 	run("refused")
 	must(t, s.expectReason(t.Context(), "Stack", s.stack("home", "refused"), "Refused", ""))
 
+	h.page(s)
 	t.Log("keys that don't fit, and a token that is none")
 	must(t, s.stop())
 	must(t, os.WriteFile(filepath.Join(s.dir, "token.txt"), []byte("no token "+c.value("token-file")+"\n"), 0o600))
@@ -354,6 +361,19 @@ func (h *heard) commands(s *scenario, when string) {
 	}
 }
 
+// collect takes what the daemon tells a collector, as it comes over the wire.
+func (h *heard) collect(s *scenario) {
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.otlp[r.URL.Path] = append(h.otlp[r.URL.Path], body...)
+	}))
+	h.t.Cleanup(collector.Close)
+	s.env = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OTEL_METRIC_EXPORT_INTERVAL=1000", "OTEL_BSP_SCHEDULE_DELAY=500", "OTEL_BLRP_SCHEDULE_DELAY=500"}
+}
+
 // page asks everything that the daemon serves.
 func (h *heard) page(s *scenario) {
 	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/api/v1/stacks", "/api/v1/drift", "/debug/pprof/", "/debug/vars", "/"} {
@@ -396,6 +416,14 @@ func (h *heard) cluster(s *scenario) {
 // files.
 func (h *heard) leftovers(s *scenario) {
 	h.add("the daemon's log", []byte(s.log.String()))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, signal := range []string{"traces", "metrics", "logs"} { // all was sent when the daemon had stopped
+		if len(h.otlp["/v1/"+signal]) == 0 {
+			h.t.Errorf("no %s came over OTLP", signal)
+		}
+		h.add("OTLP "+signal, h.otlp["/v1/"+signal])
+	}
 	h.add("what was written to Stacks, Sources and Events", s.proxy.said)
 	for _, dir := range []string{filepath.Join(s.dir, "plumbline"), s.temp, filepath.Join(s.dir, "sops")} {
 		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {

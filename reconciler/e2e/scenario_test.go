@@ -39,9 +39,10 @@ type scenario struct {
 	log       *buffer
 	uids      map[string]string
 	seals     sealing
-	listen    string // address of the daemons; "": none
-	temp      string // of the daemons' temporary files; "": as usual
-	resync    string // of the daemons that start from now on; "": as usual
+	listen    string   // address of the daemons; "": none
+	env       []string // of the daemons, beside ours
+	temp      string   // of the daemons' temporary files; "": as usual
+	resync    string   // of the daemons that start from now on; "": as usual
 }
 
 var scenarios atomic.Int64
@@ -243,7 +244,7 @@ func (s *scenario) runAs(ctx context.Context, name, kubeconfig string) (*lab.Dae
 	if err != nil {
 		return nil, err
 	}
-	var env []string
+	env := slices.Clone(s.env)
 	if s.temp != "" {
 		env = append(env, "TMPDIR="+s.temp)
 	}

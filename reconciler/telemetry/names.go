@@ -133,11 +133,11 @@ type Span struct {
 // Spans lists the spans that there are.
 func Spans() []Span {
 	return []Span{
-		{SpanPush, "", "A commit: from the look that found it until the last stack that it changed is Ready, or known not to become so. Carries `vcs.*`."},
+		{SpanPush, "", "A commit: from the look that found it until the last stack that it changed is Ready, or known not to become so. Carries `vcs.*`. Not recorded yet."},
 		{SpanFetch, SpanPush, "Asking the remote, and fetching."},
-		{SpanReconcile + " STACK", SpanPush, "What the commit means for one stack. A trace of its own where no commit caused it, linked to the one of what is in the cluster."},
+		{SpanReconcile + " STACK", SpanPush, "What the commit means for one stack. A trace of its own where no commit caused it, linked to the one of what is in the cluster. Not recorded yet."},
 		{SpanRender, SpanReconcile + " STACK", "Files become objects; below `push` for stacks that are rendered to find out whether a commit changed them."},
-		{SpanScan, SpanReconcile + " STACK", "The gate."},
+		{SpanScan, SpanReconcile + " STACK", "The gate. Not recorded yet."},
 		{SpanResolve, SpanReconcile + " STACK", "References become values."},
 		{SpanPlan, SpanReconcile + " STACK", "What would change."},
 		{SpanApply, SpanReconcile + " STACK", "It changes."},

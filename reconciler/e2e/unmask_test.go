@@ -12,7 +12,7 @@ import (
 var unmasked = []struct{ name, file, with, without string }{
 	{"a value in a text", "secrets/redactor.go", "spans := r.find(s, false)", `spans := r.find("", false)`},
 	{"an error of a render", "reconciler/unseal.go", "return out, trip.Secrets.Redactor.Error(err)", "return out, err"},
-	{"the data of a Secret in a plan", "reconciler/apply/diff.go", "out[field] = h.masked(", "out[field] = data; _ = ("},
+	{"the data of a Secret in a plan", "reconciler/apply/diff.go", "out[field] = p.masked(field, data)", "out[field] = data"},
 	{"a sealed field in a plan", "reconciler/apply/diff.go", "len(sealed) > 0 {", "len(sealed) > 1<<20 {"},
 	{"an object that is printed", "cmd/plumbline/render.go", "o.Unstructured = apply.Shown(", "_ = apply.Shown("},
 }

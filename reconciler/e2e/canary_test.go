@@ -123,7 +123,8 @@ func driveCanary(t *testing.T) (leaks []string) {
 		must(t, s.cluster.patch(t.Context(), kind, s.namespace, "sealed", "{metadata: {labels: {moved: 'yes'}}, data: {password: "+base64.StdEncoding.EncodeToString([]byte(c.value("by-hand-"+kind)))+"}}"))
 		must(t, s.cluster.patch(t.Context(), kind, s.namespace, "watched", "{data: {password: "+base64.StdEncoding.EncodeToString([]byte(c.value("watched-by-hand-"+kind)))+"}}"))
 	}
-	must(t, s.expectLog(t.Context(), "msg", "drift detected"))
+	must(t, s.cluster.patch(t.Context(), "Secret", s.namespace, "plain", "{data: {password: "+base64.StdEncoding.EncodeToString([]byte(c.value("plain-by-hand")))+"}}"))
+	must(t, s.expectLog(t.Context(), "msg", "drift detected", "plan", ".*Secret "+s.namespace+"/plain.*"))
 	must(t, s.expectLog(t.Context(), "msg", "run", "trigger", "drift"))
 
 	t.Log("rotation, an outage, a refusal, a restart")
@@ -262,7 +263,8 @@ func writeCanary(t *testing.T, s *scenario, c *canaries) {
 	files["watched/secret.yaml"], files["watched/config.yaml"] = both("watched")
 	files["sealed/kustomization.yaml"] = "resources: [secret.yaml, config.yaml, web.yaml, transit.yaml]\npatches: [{path: patch.yaml}]\ngeneratorOptions: {disableNameSuffixHash: true}\n" +
 		"secretGenerator: [{name: generated, envs: [a.env], files: [b.json, c.ini, d.bin, e.pem]}]\nconfigMapGenerator: [{name: generated, envs: [f.env]}]\n"
-	files["watched/kustomization.yaml"] = "resources: [secret.yaml, config.yaml]"
+	files["watched/kustomization.yaml"] = "resources: [secret.yaml, config.yaml, plain.yaml]"
+	files["watched/plain.yaml"] = "{apiVersion: v1, kind: Secret, metadata: {name: plain}, stringData: {password: \"" + c.value("plain") + "\"}}" // not sealed, and nobody's business all the same
 	files["sealed/a.env"] = canaryNamed(t, s, "a.env", "A="+c.value("env")+"\n")
 	files["sealed/f.env"] = canaryNamed(t, s, "f.env", "A="+c.value("env-configmap")+"\nB=q~7^z\n")
 	files["sealed/b.json"] = canaryNamed(t, s, "b.json", `{"a": {"b": ["`+c.value("json")+`"]}}`)

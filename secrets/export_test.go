@@ -1,6 +1,8 @@
 package secrets
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"runtime"
@@ -61,4 +63,16 @@ func Waiting() int {
 		}
 	}
 	return count
+}
+
+// ParseReference reads one reference, and nothing beside it.
+func ParseReference(text string) (Reference, error) {
+	inner, ok := strings.CutPrefix(text, opening)
+	if !ok {
+		return Reference{}, fmt.Errorf("it does not begin with %s", opening)
+	}
+	if inner, ok = strings.CutSuffix(inner, "}"); !ok || strings.Contains(inner, "}") {
+		return Reference{}, errors.New("it has no } at its end")
+	}
+	return parseInner(inner)
 }

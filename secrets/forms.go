@@ -8,7 +8,6 @@ import (
 	"iter"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -39,27 +38,6 @@ type written struct {
 type fragment struct {
 	text, rest, next string
 	last             bool
-}
-
-// formsOf lists the ways in which a value may be written down.
-func formsOf(text string) []written {
-	var out []written
-	for _, p := range fragmentsOf(text) {
-		out = append(out, p.forms()...)
-	}
-	return out
-}
-
-// fragmentsOf lists all by which a value is known.
-func fragmentsOf(text string) []fragment {
-	out := slices.Concat(cut(text), piecesIn(text))
-	if trimmed := strings.TrimSpace(text); trimmed != text {
-		out = slices.Concat(out, cut(trimmed), piecesIn(trimmed))
-	}
-	for line := range linesOf(text) {
-		out = append(out, cut(line)...)
-	}
-	return out
 }
 
 // linesOf gives the lines of a text that has some, without what surrounds them:

@@ -523,3 +523,24 @@ func BenchmarkAdd(b *testing.B) {
 		})
 	}
 }
+
+// formsOf lists the ways in which a value may be written down.
+func formsOf(text string) []written {
+	var out []written
+	for _, p := range fragmentsOf(text) {
+		out = append(out, p.forms()...)
+	}
+	return out
+}
+
+// fragmentsOf lists all by which a value is known.
+func fragmentsOf(text string) []fragment {
+	out := slices.Concat(cut(text), piecesIn(text))
+	if trimmed := strings.TrimSpace(text); trimmed != text {
+		out = slices.Concat(out, cut(trimmed), piecesIn(trimmed))
+	}
+	for line := range linesOf(text) {
+		out = append(out, cut(line)...)
+	}
+	return out
+}

@@ -38,18 +38,6 @@ const (
 var pkiParams = []string{"alt_names", "common_name", "exclude_cn_from_sans", "format", "ip_sans", "not_after", "other_sans",
 	"private_key_format", "remove_roots_from_chain", "ttl", "uri_sans", "user_ids"}
 
-// ParseReference reads one reference, and nothing beside it.
-func ParseReference(text string) (Reference, error) {
-	inner, ok := strings.CutPrefix(text, opening)
-	if !ok {
-		return Reference{}, fmt.Errorf("it does not begin with %s", opening)
-	}
-	if inner, ok = strings.CutSuffix(inner, "}"); !ok || strings.Contains(inner, "}") {
-		return Reference{}, errors.New("it has no } at its end")
-	}
-	return parseInner(inner)
-}
-
 func parseInner(inner string) (Reference, error) {
 	if err := checkCharacters(inner); err != nil {
 		return Reference{}, err
@@ -178,7 +166,7 @@ func splitParams(text string) map[string]any {
 	return params
 }
 
-// String writes the reference as [ParseReference] reads it.
+// String writes the reference as it is read.
 func (r Reference) String() string {
 	switch {
 	case r.Version > 0:

@@ -80,7 +80,7 @@ func TestSignalsReachACollector(t *testing.T) {
 			t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=home")
 			out, stdout := start(t)
 			step := telemetry.Traced(out.recorder, telemetry.SpanPlan, func(ctx context.Context, _ string) (string, error) {
-				out.log.With("source", "src").InfoContext(ctx, telemetry.MsgDriftDetected, telemetry.KeyStack, "grafana", telemetry.KeyFields, []string{"/spec/a", "/spec/b"},
+				out.log.With("source", "src").InfoContext(ctx, telemetry.MsgDriftDetected, telemetry.KeyStack, "grafana", telemetry.KeyPlan, []string{"/spec/a", "/spec/b"},
 					"deep", map[string]any{"k": 1}, "n", 3, slog.Group("g", "x", true), telemetry.KeyError, errBoom, "at", time.Unix(0, 0).UTC(), "took", time.Second)
 				return "", errBoom
 			})
@@ -97,7 +97,7 @@ func TestSignalsReachACollector(t *testing.T) {
 			if !c.metrics["plumbline.watch.restarts"] || !c.metrics["plumbline.step.duration"] {
 				t.Errorf("metrics: %v", c.metrics)
 			}
-			want := []string{"INFO drift detected source=src stack=grafana fields=[/spec/a,/spec/b] deep={k=0 false 1 } n=3 false 0 g.x=0 true 0 error=boom at=1970-01-01T00:00:00Z took=1s  in a span"}
+			want := []string{"INFO drift detected source=src stack=grafana plan=[/spec/a,/spec/b] deep={k=0 false 1 } n=3 false 0 g.x=0 true 0 error=boom at=1970-01-01T00:00:00Z took=1s  in a span"}
 			if diff := cmp.Diff(want, c.logs); diff != "" {
 				t.Error(diff)
 			}

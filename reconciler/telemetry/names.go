@@ -82,12 +82,9 @@ const (
 	MsgRunFailed         = "run failed"
 	MsgStackReady        = "stack ready"
 	MsgStackBroken       = "stack broken"
-	MsgRolloutFailed     = "rollout failed"
 	MsgSourceMoved       = "source moved"
 	MsgSourceFailed      = "source failed"
 	MsgDriftDetected     = "drift detected"
-	MsgDriftCorrected    = "drift corrected"
-	MsgDriftContended    = "drift contended"
 	MsgWatchFailed       = "watch failed"
 	MsgSecretMoved       = "secret moved"
 	MsgSecretsAway       = "secrets unavailable"
@@ -98,30 +95,22 @@ const (
 
 // Keys of log fields: one key per thing, in every record.
 const (
-	KeyStack     = "stack"
-	KeySource    = "source"
-	KeyRevision  = "revision"
-	KeyRef       = "ref"
-	KeyTrigger   = "trigger"
-	KeyKind      = "kind"
-	KeyNamespace = "namespace"
-	KeyName      = "name"
-	KeyManager   = "manager"
-	KeyOperation = "operation"
-	KeyAction    = "action"
-	KeyFields    = "fields"
-	KeyChangedAt = "changedAt"
-	KeySeenAt    = "seenAt"
-	KeyTook      = "took"
-	KeyLeadTime  = "leadTime"
-	KeyObjects   = "objects"
-	KeyReason    = "reason"
-	KeyError     = "error"
-	KeyErrorType = "errorType"
-	KeyFile      = "file"
-	KeyResource  = "resource"
-	KeyTrace     = "trace_id" // as OpenTelemetry has it in other formats than its own
-	KeySpan      = "span_id"
+	KeyStack    = "stack"
+	KeySource   = "source"
+	KeyRevision = "revision"
+	KeyRef      = "ref"
+	KeyTrigger  = "trigger"
+	KeyTook     = "took"
+	KeyLeadTime = "leadTime"
+	KeyObjects  = "objects"
+	KeyPlan     = "plan"
+	KeyPath     = "path"
+	KeyWhy      = "why"
+	KeyError    = "error"
+	KeyFile     = "file"
+	KeyResource = "resource"
+	KeyTrace    = "trace_id" // as OpenTelemetry has it in other formats than its own
+	KeySpan     = "span_id"
 )
 
 // Span is a kind of span.
@@ -155,20 +144,16 @@ type Record struct {
 
 // Records lists the log records that queries may rely on.
 func Records() []Record {
-	drift := []string{KeyStack, KeyRevision, KeyKind, KeyNamespace, KeyName, KeyFields, KeyManager, KeyOperation, KeyChangedAt, KeySeenAt, KeyAction}
 	return []Record{
-		{MsgDriftDetected, drift, "An object is not as Git wants it."},
-		{MsgDriftCorrected, append(drift[:len(drift):len(drift)], KeyTook), "It is again."},
-		{MsgDriftContended, drift, "Another manager insists: its changes are left."},
+		{MsgDriftDetected, []string{KeyStack, KeyRevision, KeyPlan}, "A stack whose drift is left alone is not as Git wants it: as the plan says."},
 		{MsgRun, []string{KeyStack, KeyTrigger, KeyRevision, KeyTook}, "A run changed something; with `--verbose`, any run."},
 		{MsgRunFailed, []string{KeyStack, KeyTrigger, KeyRevision, KeyTook, KeyError}, "A run failed, otherwise than the one before."},
 		{MsgStackReady, []string{KeyStack, KeyRevision, KeyObjects, KeyLeadTime}, "A stack became Ready with new inputs."},
-		{MsgRolloutFailed, []string{KeyStack, KeyRevision, KeyReason, KeyTook}, "A stack was not Ready within its time."},
 		{MsgStackBroken, []string{KeySource, KeyFile, KeyError}, "A stack.yaml can't be read."},
 		{MsgSourceMoved, []string{KeySource, KeyRevision, KeyRef, KeyTook}, "A source has a new commit."},
 		{MsgSourceFailed, []string{KeySource, KeyError}, "A look at a source failed."},
 		{MsgWatchFailed, []string{KeyResource, KeyError}, "A watch broke; it is tried again."},
-		{MsgSecretMoved, []string{KeyStack}, "OpenBao has something else than a stack read."},
+		{MsgSecretMoved, []string{KeyStack, KeyPath, KeyWhy}, "OpenBao has something else than a stack read."},
 		{MsgSecretsAway, []string{KeyStack, KeyError}, "OpenBao can't be read; what was read last stays."},
 		{MsgSecretsBack, []string{KeyStack}, "It can be read again."},
 		{MsgTelemetryFailed, []string{KeyError}, "Spans, metrics or logs could not be exported; at most once a minute."},

@@ -22,7 +22,14 @@ func (l *Loop) resumed(s *stackState) (step, Trigger) {
 	return stepPreview, why
 }
 
-// drifted bounds how often one stack is put right: somebody may insist.
+// Corrections of one stack that come faster than this begin to pause: somebody may
+// move something else each time.
+const (
+	freeCorrections = 20 // within a minute
+	longestPause    = time.Second
+)
+
+// drifted says what to do about drift, and bounds how often one stack is put right.
 func (l *Loop) drifted(name string, s *stackState) (step, Trigger) {
 	switch s.mode() {
 	case DriftOff:
@@ -34,8 +41,8 @@ func (l *Loop) drifted(name string, s *stackState) (step, Trigger) {
 	if since > time.Minute {
 		s.drifts = 0
 	}
-	pause := min(time.Minute, 250*time.Millisecond<<min(max(0, s.drifts-5), 8))
-	if s.drifts >= 5 && since < pause {
+	pause := min(longestPause, 25*time.Millisecond<<min(max(0, s.drifts-freeCorrections), 8))
+	if s.drifts >= freeCorrections && since < pause {
 		if !s.pausing {
 			s.pausing = true
 			l.triggerAfter(name, TriggerDrift, pause-since)
@@ -50,8 +57,15 @@ func (l *Loop) drifted(name string, s *stackState) (step, Trigger) {
 // suspicious compares what is known with what the watches say now. The events
 // of our own writes end here.
 func (l *Loop) suspicious(name string, s *stackState) bool {
-	live := l.OfStack(name)
-	if len(live) != len(s.known) || s.parent == nil || s.wide() {
+	contended := func(id apply.ID) bool { _, ok := s.contended[id]; return ok }
+	live := slices.DeleteFunc(l.OfStack(name), func(e observe.Entry) bool { return contended(apply.ID(e.ID)) })
+	known := 0
+	for id := range s.known {
+		if !contended(id) {
+			known++
+		}
+	}
+	if len(live) != known || s.parent == nil || s.wide() {
 		return true
 	}
 	return slices.ContainsFunc(live, func(e observe.Entry) bool {
@@ -60,10 +74,19 @@ func (l *Loop) suspicious(name string, s *stackState) bool {
 	})
 }
 
-// previewed reports drift that the stack wants left alone.
+// saw notes when the watch first told that an object is not as it was.
+func (s *stackState) saw(id apply.ID) {
+	if s.seen == nil {
+		s.seen = map[apply.ID]time.Time{}
+	}
+	if _, ok := s.seen[id]; !ok {
+		s.seen[id] = time.Now()
+	}
+}
+
+// previewed takes what a look at a stack came to whose drift is left alone.
 func (l *Loop) previewed(ctx context.Context, trip Trip) {
 	run := l.preview(ctx, trip)
-	plan, err := run.Plan, run.Err
 	if ctx.Err() != nil {
 		return
 	}
@@ -74,20 +97,91 @@ func (l *Loop) previewed(ctx context.Context, trip Trip) {
 		return
 	}
 	l.opened(trip, s, run)
-	if err != nil {
-		l.failed(trip, s, err)
+	if run.Err != nil {
+		l.failed(trip, s, run.Err)
 		return
 	}
 	if l.rotated(s, run) {
 		s.moved = true
 		l.trigger(trip.Stack, TriggerSecrets)
 	}
-	s.failures, s.known, s.status.HandledAt = 0, plan.Known(), trip.handled
-	if drift := plan.String(); drift != s.drift {
-		s.drift = drift
-		if plan.Differs() && s.mode() != DriftOff {
-			l.Log.Warn("drift detected", "stack", trip.Stack, "revision", trip.Revision, "plan", drift)
+	s.failures, s.status.HandledAt = 0, trip.handled
+	s.knows(run.Plan.Known(), run.Plan)
+	l.observeStack(trip.Stack, s)
+}
+
+// knows takes what is true of the stack's objects, and what was, of those that drifted.
+func (s *stackState) knows(known map[apply.ID]apply.Applied, plan apply.Plan) {
+	s.known = known
+	for id, was := range plan.Drifted() {
+		if _, ok := known[id]; !ok {
+			known[id] = was
 		}
 	}
-	l.observeStack(trip.Stack, s)
+}
+
+// judge looks for drift in a plan. It notes what there is, and takes out of the plan
+// what somebody insists on.
+func (l *Loop) judge(ctx context.Context, trip Trip, run Run) apply.Plan {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	plan := run.Plan
+	s, ok := l.stacks[trip.Stack]
+	if !ok || s.mode() == DriftOff || l.rotatedAway(s, trip, run) {
+		return plan
+	}
+	open := map[apply.ID]bool{}
+	for _, c := range plan.Changes {
+		open[c.ID] = c.Action != apply.ActionNone
+		if c.Drift != "" {
+			l.judgeChange(ctx, trip, s, c, &plan)
+		}
+	}
+	for _, id := range l.drifts.of(trip.Stack) {
+		if !open[id] { // somebody else put it back, or nobody wants it any more
+			l.closeDrift(ctx, trip.Stack, id, time.Now())
+		}
+	}
+	return plan
+}
+
+func (l *Loop) judgeChange(ctx context.Context, trip Trip, s *stackState, c apply.Change, plan *apply.Plan) {
+	before := l.drifts.find(trip.Stack, c.ID) // it was not put right yet
+	drift, fresh := l.noteDrift(trip, s, c)
+	if before == nil && trip.corrects && s.mode() == DriftCorrect {
+		if reason := s.insisted(c, *drift); reason != "" {
+			drift.Action, s.contended[c.ID] = ActionContend, reason
+			plan.Leave(c.ID, reason)
+		}
+	}
+	if fresh {
+		l.Recorder.DriftDetected(ctx, drift.recorded())
+	}
+	if drift.Action != ActionCorrect {
+		l.tell(ctx, drift)
+	}
+}
+
+// rotatedAway is true after a restart for a stack that read something else from
+// OpenBao before it: then what differs may not be drift, and nobody knows.
+func (l *Loop) rotatedAway(s *stackState, trip Trip, run Run) bool {
+	sum, known := l.versions(run.Secrets.Reads)
+	return trip.Trigger == TriggerStart && known && s.status.Secrets != "" && sum != s.status.Secrets
+}
+
+// corrected closes the drift that a run put right, and says of the rest why not.
+func (l *Loop) corrected(ctx context.Context, s *stackState, run Run) {
+	if s.known != nil {
+		s.knows(s.known, run.Plan)
+	}
+	for _, id := range l.drifts.of(run.Stack) {
+		if at, ok := run.Inventory.When[id]; ok {
+			l.closeDrift(ctx, run.Stack, id, at)
+			continue
+		}
+		if drift := l.drifts.find(run.Stack, id); run.Err != nil && drift.Action == ActionCorrect {
+			drift.Error = short(s.shown(run.Err.Error()), errorOfDrift)
+			l.tell(ctx, drift)
+		}
+	}
 }

@@ -47,7 +47,9 @@ type Loop struct {
 	stacks   map[string]*stackState
 	sources  map[string]*sourceState
 	claims   map[apply.ID][]string // who wants what
+	drifts   driftLog
 	queue    workqueue.TypedDelayingInterface[string]
+	urgent   sync.Map                         // stacks that don't wait for their turn
 	looks    workqueue.TypedInterface[string] // at health only: a stack that became Ready doesn't wait behind those that are applied
 	statuses workqueue.TypedDelayingInterface[string]
 	fetches  chan struct{}
@@ -67,7 +69,9 @@ func (l *Loop) Init() {
 	l.stacks = map[string]*stackState{}
 	l.sources = map[string]*sourceState{}
 	l.claims = map[apply.ID][]string{}
-	l.queue = workqueue.NewTypedDelayingQueue[string]()
+	order := &urgent{now: func(stack string) bool { _, now := l.urgent.Load(stack); return now }}
+	l.queue = workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[string]{
+		Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[string]{Queue: order})})
 	l.looks = workqueue.NewTyped[string]()
 	l.statuses = workqueue.NewTypedDelayingQueue[string]()
 	l.fetches = make(chan struct{}, orDefault(l.Config.Limits.Fetches, 4))
@@ -130,6 +134,9 @@ func (l *Loop) trigger(name string, why Trigger) {
 		s.triggers = map[Trigger]bool{}
 	}
 	s.triggers[why] = true
+	if why == TriggerDrift || why == TriggerHand {
+		l.urgent.Store(name, nil)
+	}
 	l.queue.Add(name)
 }
 
@@ -182,6 +189,10 @@ func (l *Loop) objectOf(stack string, id apply.ID, c observe.Change) {
 	if !ok {
 		return
 	}
+	if _, contended := s.contended[id]; contended {
+		l.looks.Add(stack)
+		return
+	}
 	known, ours := s.known[id]
 	same := ours && !c.Gone && !c.Entry.Deleting && c.Entry.Stack == stack &&
 		known.UID == c.Entry.UID && known.Fingerprint == apply.Fingerprint(c.Entry.Fingerprint)
@@ -189,6 +200,7 @@ func (l *Loop) objectOf(stack string, id apply.ID, c observe.Change) {
 		l.looks.Add(stack)
 		return
 	}
+	s.saw(id)
 	l.trigger(stack, TriggerDrift)
 }
 

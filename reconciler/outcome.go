@@ -34,6 +34,7 @@ func (l *Loop) finish(ctx context.Context, trip Trip, run Run) {
 		s.known = run.Inventory.Applied
 		s.parent = newer(s.parent, run.Inventory.Parent)
 	}
+	l.corrected(ctx, s, run)
 	s.held, s.removal = run.Plan.Held, run.Plan.Removal
 	s.giving = run.Plan.Counts()[apply.ActionHandOver] > 0
 	s.status.HandledAt = trip.handled // only now: whoever asked wants to hear what came of it
@@ -192,6 +193,9 @@ func (l *Loop) settle(name string, s *stackState, h Health) {
 	switch {
 	case s.removed:
 		l.say(name, s, false, "Removing", orString(s.held, "its objects are on their way out"))
+	case ready && len(s.contended) > 0:
+		s.deadline = time.Time{}
+		l.say(name, s, true, ConditionContended, s.contention())
 	case ready:
 		s.deadline, s.status.Digest = time.Time{}, apply.Digest(l.Secrets.Key, s.known)
 		l.say(name, s, false, "Ready", h.String())

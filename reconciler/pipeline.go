@@ -42,6 +42,9 @@ type Trip struct {
 	Key      secrets.HashKey // of the checksums by which they do
 	Apply    apply.Request   // all but the objects
 
+	judge      func(Run) apply.Plan // looks for drift in a plan, and may leave some of it
+	corrects   bool                 // drift is put right, not only looked at
+	seen       map[apply.ID]time.Time
 	generation int64  // of the inputs, for the loop
 	handled    string // the request by hand that it answers
 }
@@ -55,6 +58,9 @@ func (p *Pipeline) Preview(ctx context.Context, trip Trip) Run {
 	}
 	if err == nil {
 		run.Plan, err = p.Plan(ctx, trip.request(run.Secrets))
+	}
+	if err == nil && trip.judge != nil {
+		run.Plan = trip.judge(run)
 	}
 	run.Secrets.Objects, run.Secrets.Unresolved = nil, nil // plaintext ends here, but for what the plan holds
 	run.Err, run.Took = trip.Secrets.Redactor.Error(err), time.Since(run.Started)

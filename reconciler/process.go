@@ -9,6 +9,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
 )
 
 func cores() int { return runtime.GOMAXPROCS(0) }
@@ -26,7 +28,7 @@ const (
 
 // process is what a worker does with a name from the queue.
 func (l *Loop) process(ctx context.Context, name string) {
-	next, trip := l.next(name)
+	next, trip := l.next(ctx, name)
 	switch next {
 	case stepGo:
 		l.finish(ctx, trip, l.reconcile(ctx, trip))
@@ -59,7 +61,7 @@ func recovered(trip Trip, run *Run) {
 
 // next decides, under the lock, from what is known now: so the newest inputs
 // always win.
-func (l *Loop) next(name string) (step, Trip) {
+func (l *Loop) next(ctx context.Context, name string) (step, Trip) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s, ok := l.stacks[name]
@@ -68,6 +70,7 @@ func (l *Loop) next(name string) (step, Trip) {
 	}
 	triggers := s.triggers
 	s.triggers = nil
+	l.urgent.Delete(name)
 	if reason, message, stalled := l.blocked(name, s); reason != "" {
 		s.status.HandledAt = s.handled
 		l.say(name, s, stalled, reason, message)
@@ -79,7 +82,13 @@ func (l *Loop) next(name string) (step, Trip) {
 		l.say(name, s, false, "Progressing", "applying "+s.revision)
 	}
 	if next == stepGo || next == stepPreview {
-		return next, l.trip(name, s, why)
+		if why == TriggerHand {
+			s.rearm()
+		}
+		trip := l.trip(name, s, why)
+		trip.corrects = next == stepGo
+		trip.judge = func(run Run) apply.Plan { return l.judge(ctx, trip, run) }
+		return next, trip
 	}
 	return next, Trip{}
 }

@@ -17,7 +17,9 @@ func (l *Loop) Snapshot() telemetry.Snapshot {
 	available := true
 	for _, name := range sorted(l.stacks) {
 		s := l.stacks[name]
-		now.Stacks = append(now.Stacks, s.measured(name))
+		m := s.measured(name)
+		m.Drift = l.drifts.kinds(name)
+		now.Stacks = append(now.Stacks, m)
 		available = available && !s.withoutBao()
 	}
 	if l.Secrets.Bao != nil {
@@ -29,7 +31,8 @@ func (l *Loop) Snapshot() telemetry.Snapshot {
 func (s *stackState) measured(name string) telemetry.Stack {
 	conditions := s.status.Conditions
 	m := telemetry.Stack{Name: name, Source: s.declared.Source, Revision: s.revision,
-		Ready: meta.IsStatusConditionTrue(conditions, ConditionReady), Stalled: meta.IsStatusConditionTrue(conditions, ConditionStalled)}
+		Contended: len(s.contended) > 0,
+		Ready:     meta.IsStatusConditionTrue(conditions, ConditionReady), Stalled: meta.IsStatusConditionTrue(conditions, ConditionStalled)}
 	if ready := meta.FindStatusCondition(conditions, ConditionReady); ready != nil {
 		m.Suspended = ready.Reason == "Suspended"
 	}

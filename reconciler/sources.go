@@ -256,6 +256,7 @@ func (s *stackState) take(c candidate, source *sourceState, seen time.Time) {
 	s.committed, s.late = source.snapshot.Time, false
 	s.generation++
 	s.failures, s.drifts, s.rendered = 0, 0, c.rendered
+	s.rearm()
 	s.newest = c.redactor
 	if c.broken == nil {
 		s.wants = c.wants

@@ -74,22 +74,6 @@ type KustomizeSpec struct {
 	Path string `yaml:"path"`
 }
 
-// DriftSpec is how drift is treated.
-type DriftSpec struct {
-	// Mode is correct (default: put it back), detect (only look) or off.
-	Mode DriftMode `yaml:"mode,omitempty" jsonschema:"enum=correct,enum=detect,enum=off"`
-}
-
-// DriftMode is what to do about drift.
-type DriftMode string
-
-// Drift modes.
-const (
-	DriftCorrect DriftMode = "correct"
-	DriftDetect  DriftMode = "detect"
-	DriftOff     DriftMode = "off"
-)
-
 // PruneSpec is how objects that leave Git are treated.
 type PruneSpec struct {
 	// Enabled is true unless set to false: then such objects are released, not deleted.
@@ -281,8 +265,8 @@ func (s StackSpec) validate() error {
 			return fmt.Errorf("namespace: %q: %s", s.Namespace, problems[0])
 		}
 	}
-	if !slices.Contains([]DriftMode{"", DriftCorrect, DriftDetect, DriftOff}, s.Drift.Mode) {
-		return fmt.Errorf("drift.mode: %q: want correct, detect or off", s.Drift.Mode)
+	if err := s.Drift.validate(); err != nil {
+		return fmt.Errorf("drift.%w", err)
 	}
 	if len(s.DependsOn) > dependsOnOfStack {
 		return fmt.Errorf("dependsOn: %d stacks: at most %d", len(s.DependsOn), dependsOnOfStack)

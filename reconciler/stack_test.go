@@ -100,7 +100,7 @@ func TestDefaultsAreMergedUnder(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := StackSpec{Kustomize: &KustomizeSpec{"app"}, Namespace: "o11y", Vars: map[string]string{"A": "1", "B": "x", "C": "3"},
-			Drift: DriftSpec{DriftDetect}, Prune: PruneSpec{Limit: "5"}}
+			Drift: DriftSpec{Mode: DriftDetect}, Prune: PruneSpec{Limit: "5"}}
 		if diff := cmp.Diff(want, got.Spec); diff != "" {
 			t.Error(diff)
 		}

@@ -44,8 +44,10 @@ type stackState struct {
 	partials   int       // trips in a row that got only as far as the foundation
 	drifts     int       // corrections in a row, for backing off
 	pausing    bool      // the next correction has its timer
-	drift      string    // that was reported last, where it is only looked at
 	drifted    time.Time
+	seen       map[apply.ID]time.Time // what moved since the last trip, and when the watch told
+	fights     fights
+	contended  map[apply.ID]string // what is left to somebody who insists, and why
 
 	known        map[apply.ID]apply.Applied
 	parent       *unstructured.Unstructured

@@ -30,6 +30,14 @@ type Status struct {
 	Secrets   string      `json:"secrets"`
 	HandledAt string      `json:"handledAt"`
 	Held      *HeldStatus `json:"held"`
+	// Drift is what stays as it is; nil: nothing.
+	Drift *DriftStatus `json:"drift"`
+}
+
+// DriftStatus counts the objects that are not as Git wants them, and are left so.
+type DriftStatus struct {
+	Objects int    `json:"objects"`
+	Message string `json:"message"`
 }
 
 // HeldStatus says what waits for a confirmation.
@@ -43,6 +51,7 @@ const (
 	ConditionReady       = "Ready"
 	ConditionReconciling = "Reconciling"
 	ConditionStalled     = "Stalled"
+	ConditionContended   = "Contended" // somebody insists on other values
 )
 
 // messageBytes bounds a condition's message: etcd is no place for reports.
@@ -69,9 +78,11 @@ func (l *Loop) say(name string, s *stackState, stalled bool, reason, message str
 	if s.held != "" {
 		s.status.Held = &HeldStatus{s.removal, s.held}
 	}
+	s.status.Drift = l.drifts.status(name)
 	if !ready {
 		s.status.Digest = ""
 	}
+	s.sayContended()
 	set := func(kind string, on bool) {
 		state, why, text := metav1.ConditionFalse, reason, message
 		if on {

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/render"
@@ -17,6 +18,9 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 			Elsewhere: func(id apply.ID) string { return l.elsewhere(name, id) },
 			Foreign:   l.foreign,
 			Reserved:  l.Secrets.Reserved,
+			Ignore:    s.declared.Spec.Drift.ignored(),
+			Contended: maps.Clone(s.contended),
+			Settled:   s.applied == s.generation && s.generation > 0 && !s.removed && why != TriggerSecrets,
 		}}
 	trip.Unseal, trip.Secrets = l.sealed(s.declared)
 	trip.Secrets.Fresh, trip.Secrets.Stale = why == TriggerHand, s.applied == s.generation
@@ -28,6 +32,7 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 	if !s.removed {
 		trip.Render = l.renderRequest(s.declared, source)
 	}
+	trip.seen, s.seen = s.seen, nil
 	trip.handled = s.handled
 	trip.generation, s.hold = s.generation, trip.Apply.Hold
 	return trip

@@ -106,8 +106,13 @@ func sentence(r lab.Record) (string, style) {
 		if !slices.ContainsFunc([]string{"created", "changed", "deleted"}, func(key string) bool { n, _ := r[key].(float64); return n > 0 }) {
 			return "", plain
 		}
-		why := map[string]string{"drift": "somebody changed it by hand: ", "hand": "somebody asked: "}[r.Text("trigger")]
+		if r.Text("trigger") == "drift" { // its own records say more
+			return "", plain
+		}
+		why := map[string]string{"hand": "somebody asked: "}[r.Text("trigger")]
 		return fmt.Sprintf("%s  %s%s", stack, why, counts(r)), yellow
+	case "drift":
+		return drifted(r), yellow
 	case "run failed":
 		first, _, _ := strings.Cut(r.Text("error"), "\n")
 		return fmt.Sprintf("%s  failed: %s", stack, first), red
@@ -117,4 +122,19 @@ func sentence(r lab.Record) (string, style) {
 		return stack + "  removed", plain
 	}
 	return "", plain
+}
+
+// drifted is the record of a drift for people: what, who, and how soon it was over.
+func drifted(r lab.Record) string {
+	what := fmt.Sprintf("%s  %s %s/%s: %s", r.Text("stack"), r.Text("kind"), r.Text("namespace"), r.Text("name"), r.Text("what"))
+	if manager := r.Text("manager"); manager != "" {
+		what += " by " + manager
+	}
+	if first, _, _ := strings.Cut(r.Text("fields"), "\n"); first != "" {
+		what += ": " + first
+	}
+	if seconds, ok := r["seconds"].(float64); ok {
+		what += fmt.Sprintf(", put right after %d ms", int(seconds*1000))
+	}
+	return what
 }

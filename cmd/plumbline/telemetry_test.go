@@ -80,7 +80,7 @@ func TestSignalsReachACollector(t *testing.T) {
 			t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=home")
 			out, stdout := start(t)
 			step := telemetry.Traced(out.recorder, telemetry.SpanPlan, func(ctx context.Context, _ string) (string, error) {
-				out.log.With("source", "src").InfoContext(ctx, telemetry.MsgDriftDetected, telemetry.KeyStack, "grafana", telemetry.KeyPlan, []string{"/spec/a", "/spec/b"},
+				out.log.With("source", "src").InfoContext(ctx, telemetry.MsgDrift, telemetry.KeyStack, "grafana", telemetry.KeyPlan, []string{"/spec/a", "/spec/b"},
 					"deep", map[string]any{"k": 1}, "n", 3, slog.Group("g", "x", true), telemetry.KeyError, errBoom, "at", time.Unix(0, 0).UTC(), "took", time.Second)
 				return "", errBoom
 			})
@@ -97,7 +97,7 @@ func TestSignalsReachACollector(t *testing.T) {
 			if !c.metrics["plumbline.watch.restarts"] || !c.metrics["plumbline.step.duration"] {
 				t.Errorf("metrics: %v", c.metrics)
 			}
-			want := []string{"INFO drift detected source=src stack=grafana plan=[/spec/a,/spec/b] deep={k=0 false 1 } n=3 false 0 g.x=0 true 0 error=boom at=1970-01-01T00:00:00Z took=1s  in a span"}
+			want := []string{"INFO drift source=src stack=grafana plan=[/spec/a,/spec/b] deep={k=0 false 1 } n=3 false 0 g.x=0 true 0 error=boom at=1970-01-01T00:00:00Z took=1s  in a span"}
 			if diff := cmp.Diff(want, c.logs); diff != "" {
 				t.Error(diff)
 			}
@@ -107,10 +107,10 @@ func TestSignalsReachACollector(t *testing.T) {
 				}
 			}
 			var line map[string]any
-			if err := json.Unmarshal([]byte(said(stdout, telemetry.MsgDriftDetected)), &line); err != nil {
+			if err := json.Unmarshal([]byte(said(stdout, telemetry.MsgDrift)), &line); err != nil {
 				t.Fatalf("stdout is no line of JSON: %v\n%s", err, stdout)
 			}
-			if line["msg"] != "drift detected" || line["stack"] != "grafana" || len(line["trace_id"].(string)) != 32 || len(line["span_id"].(string)) != 16 {
+			if line["msg"] != "drift" || line["stack"] != "grafana" || len(line["trace_id"].(string)) != 32 || len(line["span_id"].(string)) != 16 {
 				t.Errorf("stdout says %v", line)
 			}
 		})

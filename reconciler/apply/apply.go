@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -16,7 +17,7 @@ import (
 // Inventory.Waiting, and the plan is made again when that has changed. After an
 // error the Inventory holds what was done; nothing of it is lost.
 func (e *Engine) Apply(ctx context.Context, plan Plan) (Inventory, error) {
-	inv := Inventory{Stack: plan.Stack, Parent: plan.request.Parent, Applied: plan.Known()}
+	inv := Inventory{Stack: plan.Stack, Parent: plan.request.Parent, Applied: plan.Known(), When: map[ID]time.Time{}}
 	for _, c := range plan.with(ActionWait, ActionDefer) {
 		if c.Origin != "" { // what is on its way out, and no longer wanted, nobody waits for
 			inv.Waiting = append(inv.Waiting, c.ID)
@@ -108,7 +109,7 @@ func (e *Engine) applyStage(ctx context.Context, plan Plan, at int, inv *Invento
 			case waiting:
 				inv.Waiting = append(inv.Waiting, c.ID)
 			default:
-				inv.Applied[c.ID] = applied
+				inv.Applied[c.ID], inv.When[c.ID] = applied, time.Now()
 			}
 		})
 	}
@@ -132,6 +133,11 @@ func (e *Engine) applyObject(ctx context.Context, c Change) (applied Applied, wa
 	}
 	if len(c.inherits) > 0 {
 		if err := e.inherit(ctx, c); err != nil {
+			return Applied{}, false, err
+		}
+	}
+	if c.handOff != nil {
+		if _, _, err := e.client.applyAs(ctx, leftManager, p.Resource, p.ID, c.handOff, applyStrictly); err != nil {
 			return Applied{}, false, err
 		}
 	}

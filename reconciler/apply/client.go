@@ -82,12 +82,16 @@ const (
 // apply sends a server-side apply of the body. A dry run that would create the
 // object returns none: nobody needs to know what it would be.
 func (c *client) apply(ctx context.Context, r Resource, id ID, body []byte, how int) (*unstructured.Unstructured, bool, error) {
+	return c.applyAs(ctx, Manager, r, id, body, how)
+}
+
+func (c *client) applyAs(ctx context.Context, manager string, r Resource, id ID, body []byte, how int) (*unstructured.Unstructured, bool, error) {
 	validation := metav1.FieldValidationStrict
 	if how == applyChecked {
 		validation = metav1.FieldValidationIgnore
 	}
 	req := c.rest.Patch(types.ApplyYAMLPatchType).AbsPath(r.path(id)...).
-		Param("fieldManager", Manager).Param("force", "true").Param("fieldValidation", validation).Body(body)
+		Param("fieldManager", manager).Param("force", "true").Param("fieldValidation", validation).Body(body)
 	if how == applyDry {
 		req = req.Param("dryRun", metav1.DryRunAll)
 	}

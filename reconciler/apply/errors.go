@@ -121,6 +121,8 @@ func classify(p prepared, err error) *ObjectError {
 		e.Terminal, e.Hint = true, "data holds base64; stringData is for plain text"
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
 		e.Hint = "free some of the namespace's ResourceQuota, or raise it"
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "custom resource definition is terminating"):
+		e.Hint = "its CRD is being deleted; the object is applied when the CRD is there again"
 	case apierrors.IsForbidden(err):
 		e.Terminal = true
 		e.Hint = "grant Plumbline's user this permission, or see which admission policy refused it"

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -42,8 +43,9 @@ type Inventory struct {
 	Stack   string
 	Parent  *unstructured.Unstructured // as the server last answered; nil once it was deleted
 	Applied map[ID]Applied
-	Waiting []ID // being deleted, or not yet usable: run again when they change
-	Partial bool // some objects could not be validated yet: the foundation they need was laid only now
+	When    map[ID]time.Time // what was written, and when
+	Waiting []ID             // being deleted, or not yet usable: run again when they change
+	Partial bool             // some objects could not be validated yet: the foundation they need was laid only now
 }
 
 // contents are the group-kinds and namespaces that a parent admits to have.

@@ -81,7 +81,7 @@ func TestErrorsShowNothingSealed(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p, err := newHasher(nil).prepare(Object{Unstructured: object(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {pin: "42", b: canary-value}}`)},
-				Resource{Namespaced: true}, "s", canaryMasks{})
+				Resource{Namespaced: true}, Request{Stack: "s", Masks: canaryMasks{}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,7 +107,7 @@ func TestNotesFromGitAreDropped(t *testing.T) {
 	const pushed = `{apiVersion: v1, kind: ConfigMap, metadata: {name: a, annotations: {plumbline.dev/sealed: "data.a,spec"}}, data: {a: %s}}`
 	have, want := Object{Unstructured: object(t, fmt.Sprintf(pushed, "old"))}, Object{Unstructured: object(t, fmt.Sprintf(pushed, "new"))}
 	for _, masks := range []Masks{nil, canaryMasks{}} {
-		p, err := newHasher(nil).prepare(want, Resource{Namespaced: true}, "s", masks)
+		p, err := newHasher(nil).prepare(want, Resource{Namespaced: true}, Request{Stack: "s", Masks: masks})
 		if err != nil || strings.Contains(string(p.body), SealedAnnotation) {
 			t.Errorf("%v: it is applied: %s", err, p.body)
 		}

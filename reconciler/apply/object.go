@@ -93,11 +93,12 @@ type prepared struct {
 	body     []byte
 	hash     Hash
 	masks    Masks
+	ignored  []pointer // fields that were taken out of the body
 }
 
 // prepare labels a copy of the object for its stack and drops what only a
 // server may say.
-func (h hasher) prepare(o Object, r Resource, stack string, masks Masks) (prepared, error) {
+func (h hasher) prepare(o Object, r Resource, req Request) (prepared, error) {
 	u := unnoted(o.Unstructured).DeepCopy()
 	unstructured.RemoveNestedField(u.Object, "status")
 	for _, field := range []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"} {
@@ -113,14 +114,18 @@ func (h hasher) prepare(o Object, r Resource, stack string, masks Masks) (prepar
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	labels[StackLabel], labels[PartOfLabel] = stack, SetID(stack)
+	labels[StackLabel], labels[PartOfLabel] = req.Stack, SetID(req.Stack)
 	u.SetLabels(labels)
-	noteSealed(u, masks)
+	noteSealed(u, req.Masks)
+	ignored := ignoredOf(req.Ignore, u)
+	for _, pointer := range ignored {
+		pointer.remove(u.Object)
+	}
 	body, err := json.Marshal(u.Object)
 	if err != nil {
 		return prepared{}, fmt.Errorf("encode %s: %w", IDOf(u), err)
 	}
-	p := prepared{ID: IDOf(u), Resource: r, Origin: o.Origin, body: body, masks: masks,
+	p := prepared{ID: IDOf(u), Resource: r, Origin: o.Origin, body: body, masks: req.Masks, ignored: ignored,
 		Replace: u.GetAnnotations()[ReplaceAnnotation] == "true"}
 	copy(p.hash[:], h.sum(body))
 	return p, nil

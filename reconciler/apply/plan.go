@@ -29,13 +29,29 @@ const (
 	ActionLeave    Action = "leave"     // what it should be can't be known now: it stays as it is
 )
 
+// Way is in which way an object drifted.
+type Way string
+
+// Ways to drift.
+const (
+	WayChanged  Way = "changed"    // fields have other values, or went away
+	WayTaken    Way = "taken-over" // the values are right, another manager owns them
+	WayDeleted  Way = "deleted"
+	WayReplaced Way = "replaced" // another object of its name is there
+	WayStripped Way = "stripped" // a label went away by which it is known as ours
+)
+
 // Change is what happens to one object, and why.
 type Change struct {
 	ID     ID
 	Action Action
 	Origin string        // source file; empty for what is no longer in Git
 	Fields []FieldChange // update, adopt, replace: field by field
-	Reason string        // delete, keep, hand-over, defer, wait: why
+	Reason string        // delete, keep, hand-over, defer, wait, leave: why
+	// Drift is how the cluster moved away although Git wants what it wanted before;
+	// empty: it did not. By is who moved it.
+	Drift Way
+	By    Author
 
 	prepared prepared
 	direct   bool // its apply is its own check: see Request.Direct
@@ -43,6 +59,8 @@ type Change struct {
 	inherits []string // adopt: the managers whose fields become ours
 	version  string   // of an object that is to go: when it was looked at
 	applied  Applied  // none: what is known to be true
+	found    Applied  // what was there
+	handOff  []byte   // ignored fields that are nobody else's, and are to stay
 	resource Resource
 }
 
@@ -59,6 +77,15 @@ type Plan struct {
 	Removal string
 
 	request Request
+}
+
+// Leave makes the plan leave an object as it was found.
+func (p *Plan) Leave(id ID, reason string) {
+	for i := range p.Changes {
+		if c := &p.Changes[i]; c.ID == id {
+			c.Action, c.Reason, c.applied = ActionLeave, reason, c.found
+		}
+	}
 }
 
 // Counts is how many objects each action concerns.
@@ -81,6 +108,21 @@ func (p Plan) Known() map[ID]Applied {
 	for _, c := range p.with(ActionNone, ActionLeave) {
 		if c.applied.UID != "" { // what was left alone may not be there at all
 			known[c.ID] = c.applied
+		}
+	}
+	return known
+}
+
+// Drifted is what was known of the objects that are to be put right. It is not true
+// of them any more.
+func (p Plan) Drifted() map[ID]Applied {
+	known := map[ID]Applied{}
+	for _, c := range p.Changes {
+		if c.Drift != "" {
+			known[c.ID] = p.request.Known[c.ID]
+			if known[c.ID].Hash == (Hash{}) {
+				known[c.ID] = Applied{Hash: c.prepared.hash}
+			}
 		}
 	}
 	return known
@@ -136,6 +178,9 @@ type Request struct {
 	LeaveReason string
 	Reserved    []ID           // objects that only the daemon itself writes
 	Masks       Masks          // of what was sealed; nil: nothing was
+	Ignore      []Ignore       // fields that are left to whoever else writes them
+	Contended   map[ID]string  // objects that are left as they are, and why: somebody insists
+	Settled     bool           // Git has not moved: whatever differs is drift
 	Known       map[ID]Applied // what needs no question to the server
 	Digest      string         // where Known was lost: the Digest of what was known when all was well
 	Removed     bool           // the stack itself is no longer in Git

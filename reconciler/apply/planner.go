@@ -97,8 +97,7 @@ func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Err
 		}
 		resource, err := e.mapper.Resource(gvk.GroupKind(), gvk.Version)
 		if served := brings(req.Objects, gvk.GroupKind()); isUnknownKind(err) && slices.Contains(served, gvk.Version) {
-			late = append(late, Change{ID: IDOf(o.Unstructured), Action: ActionDefer, Origin: o.Origin,
-				Reason: "checked once its CRD is served"})
+			late = append(late, e.late(req, o))
 			continue
 		} else if isUnknownKind(err) && len(served) > 0 {
 			err = &ObjectError{ID: IDOf(o.Unstructured), Origin: o.Origin, Terminal: true,
@@ -108,7 +107,7 @@ func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Err
 			errs = errs.collect(prepared{ID: IDOf(o.Unstructured), Origin: o.Origin}, err)
 			continue
 		}
-		p, err := e.hashes.prepare(o, resource, req.Stack, req.Masks)
+		p, err := e.hashes.prepare(o, resource, req)
 		if err != nil {
 			errs = errs.collect(prepared{ID: IDOf(o.Unstructured), Origin: o.Origin}, err)
 			continue
@@ -116,6 +115,16 @@ func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Err
 		wanted = append(wanted, p)
 	}
 	return wanted, late, errs
+}
+
+// late is an object that can't be planned before its CRD is served. If it was there
+// before, its CRD was taken away.
+func (e *Engine) late(req Request, o Object) Change {
+	change := Change{ID: IDOf(o.Unstructured), Action: ActionDefer, Origin: o.Origin, Reason: "checked once its CRD is served"}
+	if _, was := req.Known[change.ID]; was {
+		change.Drift = WayDeleted
+	}
+	return change
 }
 
 // forbidden refuses what only the daemon itself writes: a stack that could would
@@ -175,7 +184,9 @@ func (e *Engine) watch(ctx context.Context, req Request, wanted []prepared) erro
 		}
 		resource, err := e.mapper.Resource(gk, "")
 		if isUnknownKind(err) {
-			unknown = append(unknown, gk)
+			if len(brings(req.Objects, gk)) == 0 { // else it comes, or comes back
+				unknown = append(unknown, gk)
+			}
 			continue
 		}
 		if err != nil {
@@ -218,13 +229,18 @@ func (e *Engine) confirmGone(ctx context.Context, kinds []schema.GroupKind) erro
 func (e *Engine) leave(req Request) []Change {
 	var out []Change
 	for _, o := range req.Leave {
-		change := Change{ID: IDOf(o.Unstructured), Action: ActionLeave, Origin: o.Origin, Reason: req.LeaveReason}
-		if live, ok := e.live.Get(change.ID); ok && live.Stack == req.Stack {
-			change.applied = Applied{UID: live.UID, Fingerprint: live.Fingerprint} // no hash: what it should be is not known
-		}
-		out = append(out, change)
+		out = append(out, e.left(req, IDOf(o.Unstructured), o.Origin, req.LeaveReason))
 	}
 	return out
+}
+
+// left is an object that stays as it is, for a reason.
+func (e *Engine) left(req Request, id ID, origin, reason string) Change {
+	change := Change{ID: id, Action: ActionLeave, Origin: origin, Reason: reason}
+	if live, ok := e.live.Get(id); ok && live.Stack == req.Stack {
+		change.applied = Applied{UID: live.UID, Fingerprint: live.Fingerprint} // no hash: it is not as it should be, or nobody knows
+	}
+	return change
 }
 
 func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared) ([]Change, Errors) {
@@ -233,7 +249,9 @@ func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared
 	var open []int
 	for i, p := range wanted {
 		var same bool
-		if changes[i], same = e.unchanged(req, p); !same {
+		if reason, contended := req.Contended[p.ID]; contended {
+			changes[i] = e.left(req, p.ID, p.Origin, reason)
+		} else if changes[i], same = e.unchanged(req, p); !same {
 			open = append(open, i)
 		}
 	}
@@ -252,7 +270,11 @@ func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared
 	moved := movedCRDs(req, changes)
 	for i := range wanted {
 		if moved[wanted[i].GroupKind()] && misfits(wanted[i], failed[i]) {
-			out = append(out, Change{ID: wanted[i].ID, Action: ActionDefer, Origin: wanted[i].Origin, Reason: "checked once its CRD has changed"})
+			deferred := Change{ID: wanted[i].ID, Action: ActionDefer, Origin: wanted[i].Origin, Reason: "checked once its CRD has changed", prepared: wanted[i]}
+			if _, there := e.live.Get(deferred.ID); !there {
+				deferred.Drift = drifted(req, wanted[i], WayDeleted)
+			}
+			out = append(out, deferred)
 			continue
 		}
 		if failed[i] != nil {
@@ -299,7 +321,7 @@ func (e *Engine) unchanged(req Request, p prepared) (Change, bool) {
 func (e *Engine) direct(req Request, p prepared) bool {
 	live, there := e.live.Get(p.ID)
 	return req.Direct && there && !live.Deleting && live.Stack == req.Stack && live.PartOf == SetID(req.Stack) &&
-		!p.Replace && !isCRD(p.GroupKind())
+		!p.Replace && len(p.ignored) == 0 && !isCRD(p.GroupKind())
 }
 
 // planObject asks the server what would become of one object.
@@ -307,7 +329,7 @@ func (e *Engine) planObject(ctx context.Context, req Request, p prepared) (Chang
 	live, there := e.live.Get(p.ID)
 	change := Change{ID: p.ID, Origin: p.Origin, prepared: p, uid: live.UID}
 	if there && live.Deleting {
-		change.Action, change.Reason = ActionWait, "is being deleted"
+		change.Action, change.Reason, change.Drift = ActionWait, "is being deleted", drifted(req, p, WayDeleted)
 		return change, nil
 	}
 	if err := claimed(req, live, p); err != nil {
@@ -318,7 +340,7 @@ func (e *Engine) planObject(ctx context.Context, req Request, p prepared) (Chang
 	case err != nil:
 		return e.refused(ctx, req, change, err)
 	case created:
-		change.Action = ActionCreate
+		change.Action, change.Drift = ActionCreate, drifted(req, p, WayDeleted)
 		return change, nil
 	}
 	if print := e.live.Fingerprint(answer); there && print == live.Fingerprint && answer.GetUID() == live.UID &&
@@ -375,7 +397,7 @@ func (e *Engine) compare(ctx context.Context, req Request, change Change, answer
 	p := change.prepared
 	before, err := e.client.get(ctx, p.Resource, p.ID)
 	if apierrors.IsNotFound(err) {
-		change.Action = ActionCreate // it went away since the dry-run
+		change.Action, change.Drift = ActionCreate, drifted(req, p, WayDeleted) // it went away since the dry-run
 		return change, nil
 	}
 	if err != nil {
@@ -384,20 +406,53 @@ func (e *Engine) compare(ctx context.Context, req Request, change Change, answer
 	if set := before.GetLabels()[PartOfLabel]; set != "" && before.GetLabels()[StackLabel] == "" && set != SetID(req.Stack) {
 		return change, fmt.Errorf("%w: the ApplySet %s has it; take the label %s off the object to adopt it", ErrClaimed, set, PartOfLabel)
 	}
-	change.uid = before.GetUID()
-	change.Fields = e.hashes.diff(req.Stack, before, answer, req.Masks)
+	change.uid, change.found = before.GetUID(), Applied{UID: before.GetUID(), Fingerprint: e.live.Fingerprint(before)}
+	change.handOff = p.handOff(before, answer)
+	change.Fields = e.hashes.diff(req.Stack, before, p.withoutIgnored(before, answer), req.Masks)
 	change.Action = ActionUpdate
-	switch print := e.live.Fingerprint(before); {
-	case before.GetLabels()[PartOfLabel] == "":
+	switch {
+	case before.GetLabels()[PartOfLabel] == "" && req.Known[p.ID].UID != before.GetUID():
 		change.Action, change.inherits = ActionAdopt, inherited(before)
 		if len(change.inherits) > 0 {
 			change.Reason = "with the fields of " + strings.Join(change.inherits, ", ") + ": what Git doesn't have of them goes"
 		}
-	case len(change.Fields) == 0 && print == e.live.Fingerprint(answer):
+	case len(change.Fields) == 0 && change.found.Fingerprint == e.live.Fingerprint(answer):
 		seen := e.live.Saw(before)
-		change.Action, change.applied = ActionNone, Applied{p.hash, seen.UID, print}
+		change.Action, change.applied = ActionNone, Applied{p.hash, seen.UID, change.found.Fingerprint}
+		return change, nil
+	case change.handOff != nil && len(change.Fields) == 0:
+		change.Reason = "fields that Git leaves to others"
+		return change, nil
 	case len(change.Fields) == 0:
-		change.Fields = []FieldChange{{Path: "metadata.managedFields", Have: "owned by another manager", Want: "owned by " + Manager}}
+		change.Fields = []FieldChange{{Path: ownership, Have: "owned by another manager", Want: "owned by " + Manager}}
 	}
+	change.Drift, change.By = drifted(req, p, wayOf(req, change, before)), authorOf(before, answer)
 	return change, nil
+}
+
+// ownership is the field that stands for who owns the others.
+const ownership = "metadata.managedFields"
+
+// drifted is the way in which an object drifted, if it did: Git wants what was
+// applied before.
+func drifted(req Request, p prepared, way Way) Way {
+	known, ok := req.Known[p.ID]
+	if (ok && known.Hash == p.hash) || (req.Settled && len(req.Known) == 0) {
+		return way
+	}
+	return ""
+}
+
+func wayOf(req Request, change Change, before *unstructured.Unstructured) Way {
+	labels := before.GetLabels()
+	known, ok := req.Known[change.ID]
+	switch {
+	case ok && known.UID != "" && known.UID != before.GetUID():
+		return WayReplaced
+	case labels[StackLabel] != req.Stack || labels[PartOfLabel] != SetID(req.Stack):
+		return WayStripped
+	case len(change.Fields) == 1 && change.Fields[0].Path == ownership:
+		return WayTaken
+	}
+	return WayChanged
 }

@@ -163,6 +163,10 @@ func holds(u *unstructured.Unstructured, want []string) error {
 
 // eventually repeats the check until it has no complaint.
 func eventually(ctx context.Context, check func(context.Context) error) error {
+	return within(ctx, patience, check)
+}
+
+func within(ctx context.Context, patience time.Duration, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)

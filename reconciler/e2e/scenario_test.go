@@ -39,6 +39,7 @@ type scenario struct {
 	log       *buffer
 	uids      map[string]string
 	seals     sealing
+	insisting insisting
 	listen    string   // address of the daemons; "": none
 	env       []string // of the daemons, beside ours
 	temp      string   // of the daemons' temporary files; "": as usual
@@ -90,6 +91,7 @@ func must(t *testing.T, err error) {
 // close stops the daemon, and complains of what nobody looked for.
 func (s *scenario) close() error {
 	var err error
+	s.insisting.stop()
 	if s.daemon != nil {
 		err = s.stop()
 	}

@@ -198,6 +198,13 @@ var words = map[string]word{
 	"edit-live": {"edit-live KIND NAME patch", 3, false, func(ctx context.Context, s script, args []string) error {
 		return s.cluster.patch(ctx, args[0], s.namespace, args[1], strings.Join(args[2:], " "))
 	}},
+	"take-live": {"take-live KIND NAME fields MANAGER: a forced server-side apply", 4, false, func(ctx context.Context, s script, args []string) error {
+		return s.cluster.take(ctx, args[0], s.namespace, args[1], strings.Join(args[2:len(args)-1], " "), args[len(args)-1])
+	}},
+	"insist": {"insist KIND NAME fields MANAGER: a controller that applies them whenever they are not so; ! insist KIND NAME: it ends", 2, true, insistWord},
+	"replace-live": {"replace-live FILE: deletes what is there under its name, and creates it", 1, false, func(ctx context.Context, s script, args []string) error {
+		return s.cluster.replace(ctx, s.namespace, s.expand(s.ts.ReadFile(args[0])))
+	}},
 	"create-live": {"create-live FILE", 1, false, func(ctx context.Context, s script, args []string) error {
 		return s.cluster.create(ctx, s.namespace, s.expand(s.ts.ReadFile(args[0])))
 	}},

@@ -76,16 +76,16 @@ func by(keys ...attribute.Key) []attribute.Key { return keys }
 var table = [metricCount]Metric{
 	stackReady:       {"plumbline.stack.ready", Gauge, "", by(AttrStack, AttrSource), "1 when all objects of the stack are as Git wants them, and Ready.", nil},
 	stackStalled:     {"plumbline.stack.stalled", Gauge, "", by(AttrStack, AttrSource), "1 when the stack can't go on without a person: broken, refused, or not Ready in time.", nil},
-	stackContended:   {"plumbline.stack.contended", Gauge, "", by(AttrStack, AttrSource), "1 when another manager insists on its own values, and was left in peace. Not recorded yet.", nil},
+	stackContended:   {"plumbline.stack.contended", Gauge, "", by(AttrStack, AttrSource), "1 when another manager insists on its own values, and was left in peace.", nil},
 	stackSuspended:   {"plumbline.stack.suspended", Gauge, "", by(AttrStack, AttrSource), "1 when the stack is suspended.", nil},
 	stackInfo:        {"plumbline.stack.info", Gauge, "", by(AttrStack, AttrSource, AttrRevision), "Always 1: the commit at which the stack's inputs changed last.", nil},
 	stackObjects:     {"plumbline.stack.objects", Gauge, "{object}", by(AttrStack, AttrObjectState), "Objects of the stack that are `ready`, and that are `pending`.", nil},
 	stackTransitions: {"plumbline.stack.transitions", Counter, "{transition}", by(AttrStack, AttrReason), "How often the stack's reason for being Ready or not became this one.", nil},
 
-	driftObjects:    {"plumbline.drift.objects", Gauge, "{object}", by(AttrStack, AttrKind), "Objects that are not as Git wants them, now. Not recorded yet.", nil},
-	driftDetected:   {"plumbline.drift.detected", Counter, "{drift}", by(AttrKind, AttrManager, AttrAction), "Drifts, by who made them and what was done about it (`correct`, `leave`, `contend`). Not recorded yet.", nil},
-	driftDetection:  {"plumbline.drift.detection.duration", Histogram, "s", by(AttrKind), "From the change of an object until it was known to be drift. Not recorded yet.", driftBounds},
-	driftCorrection: {"plumbline.drift.correction.duration", Histogram, "s", by(AttrKind), "From there until it was put right. Not recorded yet.", driftBounds},
+	driftObjects:    {"plumbline.drift.objects", Gauge, "{object}", by(AttrStack, AttrKind), "Objects that are not as Git wants them, now.", nil},
+	driftDetected:   {"plumbline.drift.detected", Counter, "{drift}", by(AttrKind, AttrManager, AttrAction), "Drifts, by who made them and what was done about it (`correct`, `leave`, `contend`).", nil},
+	driftDetection:  {"plumbline.drift.detection.duration", Histogram, "s", by(AttrKind), "From the watch's event until it was known what drifted.", driftBounds},
+	driftCorrection: {"plumbline.drift.correction.duration", Histogram, "s", by(AttrKind), "From there until it was put right.", driftBounds},
 
 	runDuration: {"cicd.pipeline.run.duration", Histogram, "s", by(AttrPipeline, AttrRunState, AttrResult, AttrErrorType, AttrStack),
 		"How long a run of a stack took; a rollout is not part of it.", stepBounds},

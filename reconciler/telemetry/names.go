@@ -84,7 +84,9 @@ const (
 	MsgStackBroken       = "stack broken"
 	MsgSourceMoved       = "source moved"
 	MsgSourceFailed      = "source failed"
-	MsgDriftDetected     = "drift detected"
+	MsgRolloutFailed     = "rollout failed"
+	MsgDrift             = "drift"
+	MsgDriftResolved     = "drift resolved"
 	MsgWatchFailed       = "watch failed"
 	MsgSecretMoved       = "secret moved"
 	MsgSecretsAway       = "secrets unavailable"
@@ -109,8 +111,23 @@ const (
 	KeyError    = "error"
 	KeyFile     = "file"
 	KeyResource = "resource"
-	KeyTrace    = "trace_id" // as OpenTelemetry has it in other formats than its own
-	KeySpan     = "span_id"
+
+	// Of drift: see reconciler.Drift. Times are RFC 3339.
+	KeyKind      = "kind"
+	KeyNamespace = "namespace"
+	KeyName      = "name"
+	KeyWhat      = "what"
+	KeyFields    = "fields" // a line each: path: have → want
+	KeyManager   = "manager"
+	KeyOperation = "operation"
+	KeyChanged   = "changed"
+	KeySeen      = "seen"
+	KeyAction    = "action"
+	KeyCorrected = "corrected"
+	KeySeconds   = "seconds" // from seen until corrected, as a number
+
+	KeyTrace = "trace_id" // as OpenTelemetry has it in other formats than its own
+	KeySpan  = "span_id"
 )
 
 // Span is a kind of span.
@@ -145,7 +162,10 @@ type Record struct {
 // Records lists the log records that queries may rely on.
 func Records() []Record {
 	return []Record{
-		{MsgDriftDetected, []string{KeyStack, KeyRevision, KeyPlan}, "A stack whose drift is left alone is not as Git wants it: as the plan says."},
+		{MsgDrift, []string{KeyStack, KeySource, KeyRevision, KeyKind, KeyNamespace, KeyName, KeyWhat, KeyFields, KeyManager, KeyOperation, KeyChanged, KeySeen, KeyAction, KeyCorrected, KeySeconds, KeyError},
+			"An object was not as Git wants it although Git had not moved: once for each drift, when it was put right or it is clear that it stays. `action` is `correct`, `leave` or `contend`; without `corrected` it is still there, and `error` is why correcting it failed. `changed` and `manager` are absent where the object doesn't tell: who deletes something leaves no trace."},
+		{MsgDriftResolved, []string{KeyStack, KeySource, KeyRevision, KeyKind, KeyNamespace, KeyName, KeyWhat, KeyManager, KeySeen, KeyAction, KeyCorrected, KeySeconds}, "Drift that had stayed is gone."},
+		{MsgRolloutFailed, []string{KeyStack, KeyRevision, KeyObjects, KeyTook, KeyWhy}, "A stack was not Ready in time; `why` says what it waits for, from its pods where they tell."},
 		{MsgRun, []string{KeyStack, KeyTrigger, KeyRevision, KeyTook}, "A run changed something; with `--verbose`, any run."},
 		{MsgRunFailed, []string{KeyStack, KeyTrigger, KeyRevision, KeyTook, KeyError}, "A run failed, otherwise than the one before."},
 		{MsgStackReady, []string{KeyStack, KeyRevision, KeyObjects, KeyLeadTime}, "A stack became Ready with new inputs."},

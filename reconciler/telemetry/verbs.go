@@ -12,8 +12,8 @@ type Drift struct {
 	Kind    string // as in Deployment.apps
 	Manager string // who changed it; empty: nobody knows
 	Action  Action
-	// Took is the time since the change, where it is known: for a correction, since
-	// the drift was detected.
+	// Took is the time since the watch told of it; for a correction, since it was
+	// known what drifted.
 	Took time.Duration
 }
 

@@ -25,7 +25,7 @@ test: lab ## run all tests
 	cd cmd/plumbline-lab && go test -trimpath -timeout 15m ./...
 
 test-fast: ## run the tests that need no control plane
-	go test -short . ./render ./secrets/check ./reconciler ./reconciler/apply ./reconciler/fetch ./reconciler/telemetry ./cmd/...
+	go test -short . ./render ./secrets/check ./reconciler ./reconciler/apply ./reconciler/observe/expressions ./reconciler/fetch ./reconciler/telemetry ./cmd/...
 
 test-canary: lab ## show that a secret which isn't masked is found: once for each place that masks
 	PLUMBLINE_TEST_UNMASK=1 go test -count=1 -timeout 30m -v -run TestCanaryCatches ./reconciler/e2e
@@ -44,7 +44,7 @@ fmt: ## format
 	gofmt -w $$(git ls-files '*.go')
 
 generate: ## write schemas and reference pages anew
-	go test ./reconciler ./reconciler/telemetry ./cmd/plumbline -run 'TestSchemas|TestReference' -update
+	go test ./reconciler ./reconciler/telemetry ./reconciler/observe/expressions ./cmd/plumbline -run 'TestSchemas|TestReference' -update
 
 clean: ## remove what was built
 	rm -rf bin $(CACHE)

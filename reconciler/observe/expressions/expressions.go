@@ -1,0 +1,194 @@
+// Package expressions turns a live object into how it is doing, by CEL expressions for its kind: those that are
+// shipped for the operators of an observability pipeline, and those that a stack brings.
+//
+// It promises that an expression is compiled once and when it is first needed; that none runs longer, or costs more,
+// than it may; that what a controller said of an older generation is not taken for the present; and that an object of
+// any shape gets an answer.
+package expressions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"github.com/google/cel-go/cel"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Bounds of an expression: it comes from a repository, and is evaluated at every event of an object.
+const (
+	// MaxLength is how many characters it may have.
+	MaxLength = 2048
+	mostCost  = 200_000 // of one evaluation: tens of milliseconds; a status with a hundred conditions takes a hundredth of it
+	mostTime  = time.Second
+	mostDepth = 50 // of parentheses and calls
+)
+
+// Expression says in CEL when an object of a kind is ready. The variable object is the object.
+type Expression struct {
+	Kind    schema.GroupKind
+	Ready   string // true when it does what it is there for
+	Failed  string // true when its controller has given up, or says so; may be empty
+	Message string // why it is not ready; may be empty
+}
+
+// Error says which part of an expression can't be used, and why.
+type Error struct {
+	Part string // kind, ready, failed or message
+	Err  error
+}
+
+func (e *Error) Error() string { return e.Part + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+var kindShape = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,62}$`)
+
+// ParseKind reads a kind such as Certificate.cert-manager.io or, without a group, Service.
+func ParseKind(text string) (schema.GroupKind, error) {
+	gk := schema.ParseGroupKind(text)
+	if !kindShape.MatchString(gk.Kind) || (gk.Group != "" && len(validation.IsDNS1123Subdomain(gk.Group)) > 0) {
+		return gk, &Error{"kind", fmt.Errorf("%q: want KIND.GROUP, for example Certificate.cert-manager.io", text)}
+	}
+	return gk, nil
+}
+
+// A Program is an Expression that was compiled. It may be used concurrently.
+type Program struct {
+	Expression
+	ready, failed, message cel.Program // failed and message may be nil
+}
+
+// Compile checks an expression. Errors are of the type Error, and joined.
+func Compile(e Expression) (*Program, error) {
+	p := &Program{Expression: e}
+	var errs []error
+	for _, part := range []struct {
+		name, text string
+		kind       *cel.Type
+		into       *cel.Program
+	}{{"ready", e.Ready, cel.BoolType, &p.ready}, {"failed", e.Failed, cel.BoolType, &p.failed}, {"message", e.Message, cel.StringType, &p.message}} {
+		if part.text == "" && part.name != "ready" {
+			continue
+		}
+		program, err := compile(part.text, part.kind)
+		if err != nil {
+			errs = append(errs, &Error{part.name, err})
+		}
+		*part.into = program
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// environment is made at the first expression: most commands need none.
+var environment = sync.OnceValues(func() (*cel.Env, error) {
+	return cel.NewEnv(
+		cel.Variable("object", cel.MapType(cel.StringType, cel.DynType)),
+		cel.OptionalTypes(),
+		cel.CrossTypeNumericComparisons(true),
+		cel.DefaultUTCTimeZone(true),
+		cel.ParserExpressionSizeLimit(MaxLength),
+		cel.ParserRecursionLimit(mostDepth),
+	)
+})
+
+func compile(text string, kind *cel.Type) (cel.Program, error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, errors.New("missing")
+	}
+	if len(text) > MaxLength {
+		return nil, fmt.Errorf("%d bytes: at most %d", len(text), MaxLength)
+	}
+	env, err := environment()
+	if err != nil {
+		return nil, err
+	}
+	ast, issues := env.Compile(text)
+	if err := issues.Err(); err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "ERROR: "))
+	}
+	if have := ast.OutputType(); !have.IsExactType(kind) && !have.IsExactType(cel.DynType) {
+		return nil, fmt.Errorf("%q is a %s, want a %s", text, have, kind)
+	}
+	return env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(mostCost), cel.InterruptCheckFrequency(100))
+}
+
+// Judge says how an object is doing, and why unless it is Current.
+func (p *Program) Judge(obj *unstructured.Unstructured) (status.Status, string) {
+	fresh, behind := present(obj)
+	if behind != "" {
+		return status.InProgressStatus, behind
+	}
+	object := map[string]any{"object": fresh}
+	failed, err := truth(p.failed, object)
+	switch _, absent := missing(err); {
+	case err != nil && !absent: // what isn't there has not failed
+		return status.InProgressStatus, "failed: " + err.Error()
+	case failed:
+		return status.FailedStatus, p.why(object, said(fresh))
+	}
+	ready, err := truth(p.ready, object)
+	field, absent := missing(err)
+	switch {
+	case absent:
+		return status.InProgressStatus, p.why(object, "no "+field+" yet")
+	case err != nil:
+		return status.InProgressStatus, "ready: " + err.Error()
+	case ready:
+		return status.CurrentStatus, ""
+	}
+	return status.InProgressStatus, p.why(object, said(fresh))
+}
+
+// why is the message of an object that is not ready.
+func (p *Program) why(object map[string]any, otherwise string) string {
+	if p.message != nil {
+		if said, err := evaluate[string](p.message, object); err == nil && said != "" {
+			return said
+		}
+	}
+	return otherwise
+}
+
+func truth(p cel.Program, object map[string]any) (bool, error) {
+	if p == nil {
+		return false, nil
+	}
+	return evaluate[bool](p, object)
+}
+
+func evaluate[T bool | string](p cel.Program, object map[string]any) (out T, err error) {
+	defer func() {
+		if r := recover(); r != nil { // a library's fault is no reason to stop watching
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), mostTime)
+	defer cancel()
+	value, _, err := p.ContextEval(ctx, object)
+	if err != nil {
+		return out, err
+	}
+	out, ok := value.Value().(T)
+	if !ok {
+		return out, fmt.Errorf("is a %s, want a %T", value.Type().TypeName(), out)
+	}
+	return out, nil
+}
+
+// missing tells which field an expression asked for in vain.
+func missing(err error) (field string, ok bool) {
+	if err == nil {
+		return "", false
+	}
+	return strings.CutPrefix(err.Error(), "no such key: ")
+}

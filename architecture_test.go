@@ -21,14 +21,15 @@ var rooms = map[string]struct {
 	imports []string
 	why     string
 }{
-	"render":               {nil, "it turns text into objects: whoever reads it needs to know nothing else of ours"},
-	"secrets":              {nil, "it opens what is sealed, for whoever asks: what it is opened for is none of its business"},
-	"secrets/check":        {nil, "it looks at files without any key: what is opened, and how, is none of its business"},
-	"reconciler/fetch":     {nil, "a room on the road is a library, and rooms don't import each other"},
-	"reconciler/apply":     {nil, "a room on the road is a library, and rooms don't import each other"},
-	"reconciler/observe":   {nil, "a room on the road is a library, and rooms don't import each other"},
-	"reconciler/telemetry": {nil, "it names what is recorded: who records it, and why, is none of its business"},
-	"reconciler": {[]string{"render", "secrets", "reconciler/fetch", "reconciler/apply", "reconciler/observe", "reconciler/telemetry"},
+	"render":                         {nil, "it turns text into objects: whoever reads it needs to know nothing else of ours"},
+	"secrets":                        {nil, "it opens what is sealed, for whoever asks: what it is opened for is none of its business"},
+	"secrets/check":                  {nil, "it looks at files without any key: what is opened, and how, is none of its business"},
+	"reconciler/fetch":               {nil, "a room on the road is a library, and rooms don't import each other"},
+	"reconciler/apply":               {nil, "a room on the road is a library, and rooms don't import each other"},
+	"reconciler/observe":             {[]string{"reconciler/observe/expressions"}, "a room on the road is a library, and rooms don't import each other"},
+	"reconciler/observe/expressions": {nil, "it judges one object by what stands in it: where that comes from, and who asks, is none of its business"},
+	"reconciler/telemetry":           {nil, "it names what is recorded: who records it, and why, is none of its business"},
+	"reconciler": {[]string{"render", "secrets", "reconciler/fetch", "reconciler/apply", "reconciler/observe", "reconciler/observe/expressions", "reconciler/telemetry"},
 		"it says when and in which order, and knows the rooms; never the commands above it"},
 	"stacks":              {nil, "it is data"},
 	"templates":           {nil, "it is data"},
@@ -49,7 +50,8 @@ var onlyIn = map[string][]string{
 	"github.com/getsops/sops":            {"secrets"},
 	"filippo.io/age":                     {"secrets"},
 	"github.com/openbao/openbao":         {"secrets"},
-	"github.com/fluxcd/cli-utils":        {"reconciler", "reconciler/observe"},
+	"github.com/fluxcd/cli-utils":        {"reconciler", "reconciler/observe", "reconciler/observe/expressions"},
+	"github.com/google/cel-go":           {"reconciler/observe/expressions"},
 	"go.opentelemetry.io/otel":           {"reconciler/telemetry", "cmd/plumbline"}, // who wants to record something gets a verb in reconciler/telemetry
 	"go.opentelemetry.io/otel/sdk":       {"cmd/plumbline"},                         // what is exported, and where to, is decided in one place
 	"go.opentelemetry.io/otel/exporters": {"cmd/plumbline"},

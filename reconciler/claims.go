@@ -65,5 +65,6 @@ func (l *Loop) foreign(stack string) bool {
 func (l *Loop) forget(name string, s *stackState) {
 	delete(l.stacks, name)
 	l.Secrets.Bao.Forget(s.declared.Source, name)
+	l.judged(Declared{Name: name})
 	l.Log.Info("stack removed", "stack", name, "revision", s.revision)
 }

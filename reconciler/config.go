@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+	"github.com/plumbline-dev/plumbline/reconciler/observe"
 )
 
 // Config is plumbline.yaml, the daemon's configuration.
@@ -61,6 +62,7 @@ type SourceConfig struct {
 	Defaults StackSpec `yaml:"defaults,omitempty"`
 
 	defaults yaml.Node
+	rules    observe.Rules // of defaults
 }
 
 // RefConfig is a branch, a tag, or a range of tags: at most one of them.
@@ -210,6 +212,10 @@ func (c Config) Validate() error {
 		}
 		if err := s.Defaults.validate(); err != nil {
 			errs = append(errs, fmt.Errorf("%s.defaults: %w", at, err))
+		}
+		var err error
+		if c.Sources[i].rules, err = s.Defaults.Ready.rules(); err != nil {
+			errs = append(errs, fmt.Errorf("%s.defaults.ready.%w", at, err))
 		}
 		if s.Defaults.Kustomize != nil || s.Defaults.Suspend {
 			errs = append(errs, fmt.Errorf("%s.defaults: kustomize and suspend belong to one stack, not to all", at))

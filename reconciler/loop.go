@@ -27,6 +27,8 @@ type Loop struct {
 	// Watched and OfStack read what the watches know.
 	Watched func(observe.ID) (observe.Entry, bool)
 	OfStack func(stack string) []observe.Entry
+	// Judge has the watches judge the objects of a stack by its own expressions.
+	Judge func(stack string, rules observe.Rules)
 	// Last is the snapshot that was accepted before a restart.
 	Last func(fetch.Source) (fetch.Snapshot, error)
 	// Scope tells whether a kind is namespaced, where the cluster knows it.

@@ -231,6 +231,7 @@ func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Bro
 		}
 		moved++
 		s.take(c, source, seen)
+		l.judged(c.declared)
 		l.trigger(c.declared.Name, TriggerRevision)
 	}
 	for _, b := range broken {

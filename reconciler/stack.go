@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/reconciler/observe"
 	"github.com/plumbline-dev/plumbline/render"
 )
 
@@ -93,10 +94,12 @@ type SecretsSpec struct {
 	Restart bool `yaml:"restart,omitempty"`
 }
 
-// ReadySpec is how long a rollout may take.
+// ReadySpec is when the stack is ready, and how long a rollout may take.
 type ReadySpec struct {
 	// Timeout after which the rollout is called failed. It can still become Ready. Default 5m.
 	Timeout Duration `yaml:"timeout,omitempty"`
+	// Expressions say when objects of a kind are ready, in the place of what is known of the kind: at most 20.
+	Expressions []ReadyExpression `yaml:"expressions,omitempty"`
 }
 
 // Declared is a stack as a source declares it.
@@ -107,6 +110,7 @@ type Declared struct {
 	Spec   StackSpec
 
 	dependsOn []string // as SOURCE.NAME, sorted
+	rules     observe.Rules
 }
 
 // Broken is a stack.yaml that can't be used.
@@ -194,8 +198,9 @@ func parseStack(file string, data []byte, source SourceConfig) (Declared, string
 		}
 	}
 	err := decodeStrict(file, data, &stack)
+	var rules observe.Rules
 	if err == nil {
-		err = stack.validate(source.Name)
+		rules, err = stack.validate(source)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", file, err)
 		}
@@ -207,7 +212,7 @@ func parseStack(file string, data []byte, source SourceConfig) (Declared, string
 	if told != "" {
 		name = source.Name + "." + told
 	}
-	d := Declared{Name: name, Source: source.Name, File: file, Spec: stack.Spec}
+	d := Declared{Name: name, Source: source.Name, File: file, Spec: stack.Spec, rules: rules}
 	d.dependsOn = d.resolved()
 	return d, name, err
 }
@@ -238,14 +243,14 @@ func asLabel(name string) string {
 	return name
 }
 
-func (s Stack) validate(source string) error {
+func (s Stack) validate(source SourceConfig) (observe.Rules, error) {
 	var errs []error
 	if s.APIVersion != "plumbline.dev/v1alpha1" || s.Kind != "Stack" {
 		errs = append(errs, fmt.Errorf("apiVersion, kind: %q, %q: want plumbline.dev/v1alpha1, Stack", s.APIVersion, s.Kind))
 	}
 	if problems := validation.IsDNS1123Label(s.Metadata.Name); len(problems) > 0 {
 		errs = append(errs, fmt.Errorf("metadata.name: %q: %s", s.Metadata.Name, problems[0]))
-	} else if full := source + "." + s.Metadata.Name; len(full) > validation.LabelValueMaxLength {
+	} else if full := source.Name + "." + s.Metadata.Name; len(full) > validation.LabelValueMaxLength {
 		errs = append(errs, fmt.Errorf("metadata.name: %q is %d characters long with its source: a label holds %d", full, len(full), validation.LabelValueMaxLength))
 	}
 	if s.Spec.Kustomize == nil {
@@ -256,7 +261,11 @@ func (s Stack) validate(source string) error {
 	if err := s.Spec.validate(); err != nil {
 		errs = append(errs, fmt.Errorf("spec.%w", err))
 	}
-	return errors.Join(errs...)
+	rules, err := source.rulesOf(s.Spec.Ready)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("spec.ready.%w", err))
+	}
+	return rules, errors.Join(errs...)
 }
 
 func (s StackSpec) validate() error {

@@ -159,3 +159,31 @@ func TestThePrunePolicyOutlivesGit(t *testing.T) {
 		t.Error("what was never written is remembered")
 	}
 }
+
+func TestReadyExpressions(t *testing.T) {
+	many := strings.Repeat("    - {kind: Foo.example.com, ready: 'true'}\n", 21)
+	for name, tt := range map[string]struct{ list, want string }{
+		"good":          {"    - {kind: Foo.example.com, ready: object.status.ok, failed: object.status.bad, message: object.status.why}\n    - {kind: Service, ready: 'true'}\n", ""},
+		"syntax":        {"    - {kind: Service, ready: 'true'}\n    - {kind: Foo.example.com, ready: 'object.status.('}\n", `a/stack.yaml: spec.ready.expressions[1].ready: "object.status.(": at 1:15: Syntax error`},
+		"no boolean":    {"    - {kind: Foo.example.com, ready: '\"yes\"'}\n", `spec.ready.expressions[0].ready: "\"yes\"" is a string, want a bool`},
+		"missing":       {"    - {kind: Foo.example.com}\n", "spec.ready.expressions[0].ready: missing"},
+		"two at once":   {"    - {kind: Foo.example.com, ready: '(', failed: ')'}\n", `failed: ")"`},
+		"kind":          {"    - {kind: foo, ready: 'true'}\n", `spec.ready.expressions[0].kind: "foo": want KIND.GROUP`},
+		"twice":         {"    - {kind: Foo.a.b, ready: 'true'}\n    - {kind: Foo.a.b, ready: 'false'}\n", `spec.ready.expressions[1].kind: "Foo.a.b" has an expression already`},
+		"too many":      {many, "spec.ready.expressions: 21 of them: at most 20"},
+		"unknown field": {"    - {kind: Foo.a.b, ready: 'true', when: now}\n", `unknown field "when"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := stackFile("a", kustomizeApp+"  ready:\n   expressions:\n"+tt.list)
+			stacks, broken, err := Discover(fstest.MapFS{"a/stack.yaml": {Data: []byte(file)}}, SourceConfig{Name: "home"})
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case tt.want == "" && (len(stacks) != 1 || len(stacks[0].rules) != 2):
+				t.Errorf("got %+v, %+v", stacks, broken)
+			case tt.want != "" && (len(broken) != 1 || !strings.Contains(broken[0].Err.Error(), tt.want)):
+				t.Errorf("got %+v, want an error with %s", broken, tt.want)
+			}
+		})
+	}
+}

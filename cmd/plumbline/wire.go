@@ -55,7 +55,7 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 		return nil, err
 	}
 	loop.Cluster = reconciler.NewCluster(client.dynamic, engine.Register)
-	loop.Watched, loop.OfStack = observer.Get, observer.OfStack
+	loop.Watched, loop.OfStack, loop.Judge = observer.Get, observer.OfStack, observer.Judge
 	loop.Scope, loop.KindsMoved = client.mapper.Namespaced, client.mapper.Invalidate
 	loop.Pipeline = recorded(out.recorder, reconciler.Pipeline{
 		Fetch:  git.Fetch,

@@ -21,7 +21,7 @@ func BenchmarkEntryOf(b *testing.B) {
 	obj := deployment(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		EntryOf(obj, "plumbline")
+		entryOf(obj, "plumbline", newJudge())
 	}
 }
 
@@ -48,7 +48,7 @@ func BenchmarkHeapPerEntry(b *testing.B) {
 			obj.SetResourceVersion(fmt.Sprint(1000000 + i))
 			obj.SetLabels(map[string]string{StackLabel: fmt.Sprintf("stack-%d", i%100), PartOfLabel: fmt.Sprintf("applyset-Q5zMY0dLQ2gGm3yA1v3sXx1r0cW7kJ8dH9tqB2nE4uo-v%d", i%100)})
 			edit(b, obj, int64(i%5), "status", "readyReplicas")
-			objs[i] = itemOf(obj, "plumbline")
+			objs[i] = o.itemOf(obj)
 		}
 		if err := w.Replace(objs, "1"); err != nil {
 			b.Fatal(err)

@@ -147,7 +147,7 @@ const web = `{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec
 
 func TestClusterDeployment(t *testing.T) {
 	c := inCluster(t, deployments)
-	applied := EntryOf(c.apply(deployments, web), "plumbline")
+	applied := entryOf(c.apply(deployments, web), "plumbline", newJudge())
 	ready := c.until(func(ch Change) bool { return ch.Entry.Status == status.CurrentStatus })
 	for i, change := range ready {
 		if change.Entry.Fingerprint != applied.Fingerprint || change.Entry.UID != applied.UID || change.Gone {
@@ -157,7 +157,7 @@ func TestClusterDeployment(t *testing.T) {
 	if first := ready[0]; first.Before != (Entry{}) || first.Entry.Status != status.InProgressStatus || first.Entry.Message == "" {
 		t.Errorf("the first change is %+v", first)
 	}
-	if dry := EntryOf(c.apply(deployments, web, metav1.DryRunAll), "plumbline"); dry.Fingerprint != applied.Fingerprint {
+	if dry := entryOf(c.apply(deployments, web, metav1.DryRunAll), "plumbline", newJudge()); dry.Fingerprint != applied.Fingerprint {
 		t.Error("a dry run of the same alters the fingerprint")
 	}
 
@@ -260,7 +260,7 @@ func TestClusterCustomResources(t *testing.T) {
 	c.until(func(ch Change) bool { return ch.Entry.Name == crd && ch.Entry.Status == status.CurrentStatus })
 	c.sync()
 
-	applied := EntryOf(c.apply(pipelines, `{apiVersion: `+group+`/v1, kind: Pipeline, metadata: {name: logs}, spec: {stages: [{name: a}], ratio: 0.5}}`), "plumbline")
+	applied := entryOf(c.apply(pipelines, `{apiVersion: `+group+`/v1, kind: Pipeline, metadata: {name: logs}, spec: {stages: [{name: a}], ratio: 0.5}}`), "plumbline", newJudge())
 	c.until(named("logs"))
 	c.patch(pipelines, "logs", `{"status":{"conditions":[{"type":"Ready","status":"False","message":"wait"}]}}`, "status")
 	changes := c.until(named("logs"))

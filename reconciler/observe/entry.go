@@ -64,17 +64,17 @@ type Entry struct {
 	PartOf          string        // the value of PartOfLabel
 	Fingerprint     Fingerprint   // of what our manager owns by Apply
 	Deleting        bool          // has a deletionTimestamp
-	Status          status.Status // as kstatus computes it
+	Status          status.Status // in the words of kstatus
 	Message         string        // why the status is not Current, at most 256 bytes
 }
 
-// EntryOf reduces a live object to its Entry. Manager is the field manager whose fields the fingerprint covers.
-func EntryOf(obj *unstructured.Unstructured, manager string) Entry {
+// entryOf reduces a live object to its Entry. Manager is the field manager whose fields the fingerprint covers.
+func entryOf(obj *unstructured.Unstructured, manager string, judge *judge) Entry {
 	value, _, _ := unstructured.NestedFieldNoCopy(obj.Object, "metadata", "labels")
 	labels, _ := value.(map[string]any)
 	stack, _ := labels[StackLabel].(string)
 	partOf, _ := labels[PartOfLabel].(string)
-	health, message := healthOf(obj)
+	health, message := judge.healthOf(obj, stack)
 	return Entry{
 		ID:              IDOf(obj),
 		UID:             obj.GetUID(),
@@ -133,9 +133,9 @@ func recordOf(e Entry) record {
 	}
 }
 
-// reduce is EntryOf for the store.
-func reduce(obj *unstructured.Unstructured, manager string) record {
-	e := EntryOf(obj, manager)
+// reduce is entryOf for the store.
+func reduce(obj *unstructured.Unstructured, manager string, judge *judge) record {
+	e := entryOf(obj, manager, judge)
 	r := recordOf(e)
 	r.skip = e.Stack == "" || derived(e)
 	return r

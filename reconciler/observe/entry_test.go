@@ -36,7 +36,7 @@ func TestEntryOf(t *testing.T) {
 		Fingerprint:     FingerprintOf(obj, "plumbline"),
 		Status:          status.CurrentStatus,
 	}
-	got := EntryOf(obj, "plumbline")
+	got := entryOf(obj, "plumbline", newJudge())
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("entry (-want +got):\n%s", diff)
 	}
@@ -79,7 +79,7 @@ func TestHealth(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, message := healthOf(&unstructured.Unstructured{Object: tt.object})
+			got, message := newJudge().healthOf(&unstructured.Unstructured{Object: tt.object}, "")
 			if got != tt.want || !strings.HasPrefix(message, tt.message) || (tt.message == "") != (message == "") {
 				t.Errorf("got %s %q, want %s %q", got, message, tt.want, tt.message)
 			}
@@ -116,7 +116,7 @@ func FuzzEntryOf(f *testing.F) {
 		if json.Unmarshal(data, &obj.Object) != nil {
 			return
 		}
-		if entry := EntryOf(obj, "plumbline"); entry.Status == "" || (entry.Message == "") != (entry.Status == status.CurrentStatus) {
+		if entry := entryOf(obj, "plumbline", newJudge()); entry.Status == "" || (entry.Message == "") != (entry.Status == status.CurrentStatus) {
 			t.Errorf("status %q, message %q", entry.Status, entry.Message)
 		}
 	})

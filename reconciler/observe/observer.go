@@ -48,6 +48,7 @@ type Options struct {
 type Observer struct {
 	ctx     context.Context
 	options Options
+	judge   *judge
 
 	mu      sync.RWMutex
 	kinds   map[schema.GroupKind]*watching
@@ -66,6 +67,7 @@ func New(ctx context.Context, o Options) *Observer {
 	return &Observer{
 		ctx:     ctx,
 		options: o,
+		judge:   newJudge(),
 		kinds:   map[schema.GroupKind]*watching{},
 		retired: map[schema.GroupKind]<-chan struct{}{},
 		stacks:  map[unique.Handle[string]]map[*record]struct{}{},
@@ -78,12 +80,15 @@ func (o *Observer) Watch(kind Kind) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	gk := kind.GroupKind()
-	old := o.kinds[gk]
-	if old != nil && old.kind.GroupVersionResource == kind.GroupVersionResource {
-		return
+	if old := o.kinds[gk]; old == nil || old.kind.GroupVersionResource != kind.GroupVersionResource {
+		o.watch(kind)
 	}
-	w := newWatching(o, kind)
-	after := o.retired[gk]
+}
+
+// watch starts a watch, in the place of the one before it. o.mu is held.
+func (o *Observer) watch(kind Kind) {
+	gk := kind.GroupKind()
+	old, w, after := o.kinds[gk], newWatching(o, kind), o.retired[gk]
 	if old != nil {
 		old.stop()
 		after = old.done
@@ -93,6 +98,19 @@ func (o *Observer) Watch(kind Kind) {
 	delete(o.retired, gk)
 	o.kinds[gk] = w
 	go w.run(after)
+}
+
+// Judge has the objects of a stack judged by these expressions, where their kinds have some. Where that is otherwise
+// than before, the kinds are listed again: what changes by that is told, and Synced waits for it.
+func (o *Observer) Judge(stack string, rules Rules) {
+	moved := o.judge.learn(stack, rules)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, gk := range moved {
+		if w := o.kinds[gk]; w != nil {
+			o.watch(w.kind)
+		}
+	}
 }
 
 // Unwatch stops to watch a kind, and forgets its objects without telling a Change of them.
@@ -194,15 +212,28 @@ func (o *Observer) OfStack(stack string) []Entry {
 // Saw takes the server's answer to our own write, so that no reader sees an older state, and returns its Entry.
 // No Change is told of it. It is remembered only if the kind is watched, and unless a later state is known.
 func (o *Observer) Saw(obj *unstructured.Unstructured) Entry {
-	entry := EntryOf(obj, o.options.Manager)
-	r := recordOf(entry)
-	r.skip = entry.Stack == "" || derived(entry)
+	for {
+		rules := o.judge.rules.Load()
+		entry := entryOf(obj, o.options.Manager, o.judge)
+		r := recordOf(entry)
+		r.skip = entry.Stack == "" || derived(entry)
+		if o.saw(r, rules) {
+			return entry
+		}
+	}
+}
+
+// saw remembers a record unless the rules by which it was judged have changed.
+func (o *Observer) saw(r record, rules *map[string]Rules) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if w := o.kinds[entry.GroupKind()]; w != nil {
+	if o.judge.rules.Load() != rules {
+		return false
+	}
+	if w := o.kinds[r.gk.Value()]; w != nil {
 		w.put(r)
 	}
-	return entry
+	return true
 }
 
 // SawGone takes that an object is gone by our own deletion. No Change is told of it. Should the object linger, held by a

@@ -23,8 +23,8 @@ type item struct {
 	record record
 }
 
-func itemOf(obj *unstructured.Unstructured, manager string) *item {
-	it := &item{record: reduce(obj, manager)}
+func (o *Observer) itemOf(obj *unstructured.Unstructured) *item {
+	it := &item{record: reduce(obj, o.options.Manager, o.judge)}
 	it.Namespace, it.Name = it.record.ns.Value(), it.record.name
 	it.ResourceVersion = it.record.rv
 	return it

@@ -42,16 +42,16 @@ func TestStore(t *testing.T) {
 	}
 	id := func(name string) ID { return ID{Kind: "ConfigMap", Namespace: "o11y", Name: name} }
 	add := func(obj *unstructured.Unstructured) func(history) error {
-		return func(h history) error { return h.watching.Add(itemOf(obj, "plumbline")) }
+		return func(h history) error { return h.watching.Add(h.Observer.itemOf(obj)) }
 	}
 	gone := func(obj *unstructured.Unstructured) func(history) error {
-		return func(h history) error { return h.watching.Delete(itemOf(obj, "plumbline")) }
+		return func(h history) error { return h.watching.Delete(h.Observer.itemOf(obj)) }
 	}
 	replace := func(rv int, objs ...*unstructured.Unstructured) func(history) error {
 		return func(h history) error {
 			var items []any
 			for _, obj := range objs {
-				items = append(items, itemOf(obj, "plumbline"))
+				items = append(items, h.Observer.itemOf(obj))
 			}
 			return h.watching.Replace(items, fmt.Sprint(rv))
 		}

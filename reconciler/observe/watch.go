@@ -78,7 +78,7 @@ func (w *watching) list(ctx context.Context, options metav1.ListOptions) (runtim
 	items := &metainternal.List{Items: make([]runtime.Object, len(list.Items))}
 	items.ResourceVersion, items.Continue = list.GetResourceVersion(), list.GetContinue()
 	for i := range list.Items {
-		items.Items[i] = itemOf(&list.Items[i], w.o.options.Manager)
+		items.Items[i] = w.o.itemOf(&list.Items[i])
 		list.Items[i] = unstructured.Unstructured{}
 	}
 	return items, nil
@@ -114,7 +114,7 @@ func (w *watching) reduce(event apiwatch.Event) apiwatch.Event {
 		event.Object = it
 		return event
 	}
-	event.Object = itemOf(obj, w.o.options.Manager)
+	event.Object = w.o.itemOf(obj)
 	return event
 }
 

@@ -113,8 +113,9 @@ func compile(text string, kind *cel.Type) (cel.Program, error) {
 		return nil, err
 	}
 	ast, issues := env.Compile(text)
-	if err := issues.Err(); err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "ERROR: "))
+	if issues.Err() != nil {
+		first := issues.Errors()[0]
+		return nil, fmt.Errorf("%q: at %d:%d: %s", text, first.Location.Line(), first.Location.Column()+1, first.Message)
 	}
 	if have := ast.OutputType(); !have.IsExactType(kind) && !have.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("%q is a %s, want a %s", text, have, kind)

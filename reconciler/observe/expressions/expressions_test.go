@@ -179,7 +179,7 @@ func TestCompile(t *testing.T) {
 	}{
 		"empty":        {Expression{}, "ready", "missing"},
 		"syntax":       {Expression{Ready: "object.("}, "ready", "Syntax error"},
-		"unknown name": {Expression{Ready: "true", Failed: "status.ok"}, "failed", "undeclared reference to 'status'"},
+		"unknown name": {Expression{Ready: "true", Failed: "status.ok"}, "failed", "at 1:1: undeclared reference to 'status'"},
 		"a number":     {Expression{Ready: "1 + 1"}, "ready", "is a int, want a bool"},
 		"no text":      {Expression{Ready: "true", Message: "true"}, "message", "is a bool, want a string"},
 		"too long":     {Expression{Ready: strings.Repeat("true || ", 300) + "true"}, "ready", "at most 2048"},
@@ -345,4 +345,3 @@ func BenchmarkCompile(b *testing.B) {
 		}
 	}
 }
-

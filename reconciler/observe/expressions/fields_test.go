@@ -120,7 +120,9 @@ func collectCRD(t *testing.T, document []byte, group string, has map[string]map[
 		Spec struct {
 			Group    string
 			Names    struct{ Kind string }
-			Versions []struct{ Schema struct{ OpenAPIV3Schema schemaNode } }
+			Versions []struct {
+				Schema struct{ OpenAPIV3Schema schemaNode }
+			}
 		}
 	}
 	if err := yaml.Unmarshal(document, &crd); err != nil {

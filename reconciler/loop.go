@@ -29,6 +29,8 @@ type Loop struct {
 	OfStack func(stack string) []observe.Entry
 	// Judge has the watches judge the objects of a stack by its own expressions.
 	Judge func(stack string, rules observe.Rules)
+	// Why asks why a workload is not ready; nil: nobody does.
+	Why func(context.Context, observe.ID) (string, error)
 	// Last is the snapshot that was accepted before a restart.
 	Last func(fetch.Source) (fetch.Snapshot, error)
 	// Scope tells whether a kind is namespaced, where the cluster knows it.
@@ -54,6 +56,7 @@ type Loop struct {
 	urgent   sync.Map                         // stacks that don't wait for their turn
 	looks    workqueue.TypedInterface[string] // at health only: a stack that became Ready doesn't wait behind those that are applied
 	statuses workqueue.TypedDelayingInterface[string]
+	whys     workqueue.TypedInterface[string] // stacks whose pods are to be asked
 	fetches  chan struct{}
 	progress time.Time // when the last of the passing states is to be written
 }
@@ -76,6 +79,7 @@ func (l *Loop) Init() {
 		Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[string]{Queue: order})})
 	l.looks = workqueue.NewTyped[string]()
 	l.statuses = workqueue.NewTypedDelayingQueue[string]()
+	l.whys = workqueue.NewTyped[string]()
 	l.fetches = make(chan struct{}, orDefault(l.Config.Limits.Fetches, 4))
 	if l.Pipeline != nil {
 		l.Pipeline.renders = make(chan struct{}, orDefault(l.Config.Limits.Renders, cores()))
@@ -101,12 +105,16 @@ func (l *Loop) Run(ctx context.Context) error {
 		group.Go(func() error { drain(ctx, l.statuses, func(name string) { l.writeStatus(ctx, name) }); return nil })
 	}
 	group.Go(func() error { drain(ctx, l.looks, l.look); return nil })
+	for range lookers {
+		group.Go(func() error { drain(ctx, l.whys, func(name string) { l.lookInto(ctx, name) }); return nil })
+	}
 	group.Go(func() error { l.resync(ctx); return nil })
 	group.Go(func() error { l.rotate(ctx); return nil })
 	group.Go(func() error {
 		<-ctx.Done()
 		l.queue.ShutDown()
 		l.looks.ShutDown()
+		l.whys.ShutDown()
 		l.statuses.ShutDown()
 		return nil
 	})

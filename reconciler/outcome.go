@@ -188,6 +188,8 @@ func (l *Loop) observeStack(name string, s *stackState) {
 
 // settle says how the stack is doing, and wakes who waited for it.
 func (l *Loop) settle(name string, s *stackState, h Health) {
+	l.wonder(name, s, h)
+	h = h.explained(s.stuck.why)
 	ready := !s.removed && s.current() && h.Ready()
 	s.status.Objects = fmt.Sprintf("%d/%d", h.Current, h.Total)
 	switch {
@@ -229,6 +231,9 @@ func (l *Loop) rolledOut(name string, s *stackState, result telemetry.Result) {
 		return
 	}
 	s.late = result == telemetry.ResultTimeout
+	if s.late {
+		l.rolloutFailed(name, s)
+	}
 	l.Recorder.RolloutEnded(context.Background(), telemetry.Rollout{Stack: name, Result: result, Began: s.began, Committed: s.committed})
 }
 

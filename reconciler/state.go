@@ -73,6 +73,7 @@ type stackState struct {
 	said         bool   // the status is of this process, not of one before
 	written      string // the status that the cluster was told last
 	passing      bool   // its status is to be written in a moment
+	stuck        stuck
 }
 
 // clash notes that this stack has to be tried again when claims change.

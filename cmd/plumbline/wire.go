@@ -56,6 +56,9 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 	}
 	loop.Cluster = reconciler.NewCluster(client.dynamic, engine.Register)
 	loop.Watched, loop.OfStack, loop.Judge = observer.Get, observer.OfStack, observer.Judge
+	loop.Why = func(ctx context.Context, id observe.ID) (string, error) {
+		return observe.Explain(ctx, client.dynamic, id)
+	}
 	loop.Scope, loop.KindsMoved = client.mapper.Namespaced, client.mapper.Invalidate
 	loop.Pipeline = recorded(out.recorder, reconciler.Pipeline{
 		Fetch:  git.Fetch,

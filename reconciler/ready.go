@@ -12,6 +12,14 @@ import (
 // expressionsOfStack bounds what is compiled whenever a source has a new commit.
 const expressionsOfStack = 20
 
+// ReadySpec is when the stack is ready, and how long a rollout may take.
+type ReadySpec struct {
+	// Timeout after which the rollout is called failed. It can still become Ready. Default 5m.
+	Timeout Duration `yaml:"timeout,omitempty"`
+	// Expressions say when objects of a kind are ready, in the place of what is known of the kind: at most 20.
+	Expressions []ReadyExpression `yaml:"expressions,omitempty"`
+}
+
 // ReadyExpression says in CEL when the stack's objects of one kind are ready. The variable object is the object.
 type ReadyExpression struct {
 	// Kind is the kind and its group, for example Certificate.cert-manager.io; a kind of Kubernetes' core has no group.

@@ -94,14 +94,6 @@ type SecretsSpec struct {
 	Restart bool `yaml:"restart,omitempty"`
 }
 
-// ReadySpec is when the stack is ready, and how long a rollout may take.
-type ReadySpec struct {
-	// Timeout after which the rollout is called failed. It can still become Ready. Default 5m.
-	Timeout Duration `yaml:"timeout,omitempty"`
-	// Expressions say when objects of a kind are ready, in the place of what is known of the kind: at most 20.
-	Expressions []ReadyExpression `yaml:"expressions,omitempty"`
-}
-
 // Declared is a stack as a source declares it.
 type Declared struct {
 	Name   string // SOURCE.NAME

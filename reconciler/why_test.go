@@ -44,6 +44,8 @@ func rollingOut(t *testing.T, timeout string, test func(*rollout)) {
 			Watched: func(id observe.ID) (observe.Entry, bool) { e, ok := r.entries[id]; return e, ok },
 			OfStack: func(string) []observe.Entry { return nil },
 			Why: func(context.Context, observe.ID) (string, error) {
+				r.loop.mu.Lock()
+				defer r.loop.mu.Unlock()
 				r.asked = append(r.asked, time.Since(r.began))
 				return "pod web-1: container app: CrashLoopBackOff: exit code 1", nil
 			}}
@@ -76,6 +78,7 @@ func (r *rollout) applied(name, timeout string, dependsOn ...string) *stackState
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.loop.mu.Lock()
 	s := r.loop.stacks[name]
 	if s == nil {
 		s = &stackState{}
@@ -86,13 +89,22 @@ func (r *rollout) applied(name, timeout string, dependsOn ...string) *stackState
 	s.wants, s.known = []apply.ID{web, claim}, map[apply.ID]apply.Applied{}
 	s.generation++
 	s.applied, s.announce, s.began, s.deadline, s.late = s.generation, true, time.Now(), time.Time{}, false
+	r.loop.mu.Unlock()
 	r.loop.observe(name)
 	return s
 }
 
 func (r *rollout) set(to status.Status) {
+	r.loop.mu.Lock()
 	r.entries[observe.ID(web)] = observe.Entry{ID: observe.ID(web), Status: to, Message: map[bool]string{false: "Available: 0/1"}[to == status.CurrentStatus]}
+	r.loop.mu.Unlock()
 	r.loop.observe("home.app")
+}
+
+func (r *rollout) logged() string {
+	r.loop.mu.Lock()
+	defer r.loop.mu.Unlock()
+	return r.log.String()
 }
 
 // says is the reason and the message of a stack.
@@ -168,7 +180,7 @@ func TestWhyOfAnotherGeneration(t *testing.T) {
 // TestRolloutFails: each stack has its own deadline, what it waited for is recorded once, and recovery is noticed.
 func TestRolloutFails(t *testing.T) {
 	rollingOut(t, "10s", func(r *rollout) {
-		patient := r.applied("home.patient", "1m")
+		r.applied("home.patient", "1m")
 		time.Sleep(9 * time.Second)
 		r.expect("Progressing", "web-1")
 		time.Sleep(2 * time.Second)
@@ -180,7 +192,7 @@ func TestRolloutFails(t *testing.T) {
 		}
 		r.loop.observe("home.app")
 		var records []map[string]any
-		for line := range strings.Lines(r.log.String()) {
+		for line := range strings.Lines(r.logged()) {
 			var record map[string]any
 			if err := json.Unmarshal([]byte(line), &record); err != nil {
 				t.Fatal(err)
@@ -196,7 +208,6 @@ func TestRolloutFails(t *testing.T) {
 		time.Sleep(time.Hour)
 		r.set(status.CurrentStatus)
 		r.expect("Ready", "2/2 ready")
-		_ = patient
 	})
 }
 
@@ -266,13 +277,15 @@ func TestWhyIsMasked(t *testing.T) {
 	rollingOut(t, "1s", func(r *rollout) {
 		redactor := secrets.NewRedactor()
 		redactor.Add("a password", []byte("hunter2hunter2"))
+		r.loop.mu.Lock()
 		r.loop.stacks["home.app"].live, r.loop.stacks["home.app"].newest = redactor, redactor
 		r.loop.Why = func(context.Context, observe.ID) (string, error) { return "exit code 1: no user hunter2hunter2", nil }
+		r.loop.mu.Unlock()
 		time.Sleep(1500 * time.Millisecond)
 		r.loop.observe("home.app")
 		r.expect("RolloutFailed", "exit code 1: no user ")
-		if _, message := r.says("home.app"); strings.Contains(message+r.log.String(), "hunter2") {
-			t.Errorf("it says %s and logs %s", message, r.log.String())
+		if _, message := r.says("home.app"); strings.Contains(message+r.logged(), "hunter2") {
+			t.Errorf("it says %s and logs %s", message, r.logged())
 		}
 	})
 }

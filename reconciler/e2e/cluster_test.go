@@ -93,7 +93,7 @@ func (c *cluster) get(ctx context.Context, kind, namespace, name string) (*unstr
 }
 
 // patch merges a JSON or YAML patch into an object, as somebody else.
-func (c *cluster) patch(ctx context.Context, kind, namespace, name, patch string) error {
+func (c *cluster) patch(ctx context.Context, kind, namespace, name, patch string, subresources ...string) error {
 	name, on, err := c.find(kind, namespace, name)
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (c *cluster) patch(ctx context.Context, kind, namespace, name, patch string
 	if err != nil {
 		return err
 	}
-	_, err = on.Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: "somebody"})
+	_, err = on.Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: "somebody"}, subresources...)
 	return err
 }
 

@@ -205,6 +205,11 @@ var words = map[string]word{
 	"replace-live": {"replace-live FILE: deletes what is there under its name, and creates it", 1, false, func(ctx context.Context, s script, args []string) error {
 		return s.cluster.replace(ctx, s.namespace, s.expand(s.ts.ReadFile(args[0])))
 	}},
+	"edit-status": {"edit-status KIND NAME patch: of the status, as its controller would", 3, false, func(ctx context.Context, s script, args []string) error {
+		return eventually(ctx, func(ctx context.Context) error {
+			return s.cluster.patch(ctx, args[0], s.namespace, args[1], strings.Join(args[2:], " "), "status")
+		})
+	}},
 	"create-live": {"create-live FILE", 1, false, func(ctx context.Context, s script, args []string) error {
 		return s.cluster.create(ctx, s.namespace, s.expand(s.ts.ReadFile(args[0])))
 	}},

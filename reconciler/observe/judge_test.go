@@ -94,3 +94,29 @@ func TestSawIsJudged(t *testing.T) {
 		t.Errorf("it is %s", entry.Status)
 	}
 }
+
+// TestJudgeLosesNothing: what the watch took in just before it listed again is told all the same.
+func TestJudgeLosesNothing(t *testing.T) {
+	s := newAPIServer(t)
+	s.put("a", "1")
+	s.put("b", "1")
+	told, busy := make(chan string), make(chan struct{})
+	o := New(t.Context(), Options{Client: s.client(t), Manager: "plumbline", Changed: func(c Change) {
+		told <- c.Entry.Name
+		<-busy
+	}})
+	o.Watch(configMaps)
+	if first := <-told; first != "a" {
+		t.Fatalf("told %s first", first)
+	}
+	o.Judge("grafana", rules(t, "ConfigMap", "true"))
+	close(busy)
+	select {
+	case second := <-told:
+		if second != "b" {
+			t.Errorf("told %s", second)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("b was taken in, and never told")
+	}
+}

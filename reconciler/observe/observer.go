@@ -90,6 +90,7 @@ func (o *Observer) watch(kind Kind) {
 	gk := kind.GroupKind()
 	old, w, after := o.kinds[gk], newWatching(o, kind), o.retired[gk]
 	if old != nil {
+		old.moved.Store(true)
 		old.stop()
 		after = old.done
 		w.live, w.gone = old.live, old.gone

@@ -118,7 +118,7 @@ func TestWhy(t *testing.T) {
 		"of many, the most telling": {set, []string{`{metadata: {name: a}}`, `{metadata: {name: b}, spec: {nodeName: n, containers: [{name: app}]}, status: {containerStatuses: [{name: app, state: {waiting: {reason: InvalidImageName, message: "no"}}}]}}`, `{metadata: {name: c}}`,
 			`{metadata: {name: going, deletionTimestamp: "2026-01-01T00:00:00Z"}}`}, nil, "pod b: container app: InvalidImageName: no (and 2 more pods)"},
 		"of equals, the newest": {set, []string{`{metadata: {name: a, creationTimestamp: "2026-01-01T00:00:00Z"}}`, `{metadata: {name: b, creationTimestamp: "2026-01-02T00:00:00Z"}}`}, nil, "pod b: not scheduled yet (and 1 more pod)"},
-		"odd": {`{kind: DaemonSet, spec: {replicas: text}, status: {conditions: [7, {type: ReplicaFailure, status: "True", reason: 7}]}}`, []string{`{metadata: {name: a}, status: {containerStatuses: [{name: unknown, state: {waiting: {reason: X}}}]}}`}, nil, "pod a: not scheduled yet"},
+		"odd":                   {`{kind: DaemonSet, spec: {replicas: text}, status: {conditions: [7, {type: ReplicaFailure, status: "True", reason: 7}]}}`, []string{`{metadata: {name: a}, status: {containerStatuses: [{name: unknown, state: {waiting: {reason: X}}}]}}`}, nil, "pod a: not scheduled yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if have := whyOf(t, tt.workload, tt.pods, tt.events); have != tt.want {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -27,6 +28,7 @@ type watching struct {
 	stop   context.CancelFunc
 	synced chan struct{} // closed when the first listing is complete
 	done   chan struct{} // closed when it has stopped
+	moved  atomic.Bool   // another one goes on in its place: what it has taken in is still told
 
 	mu  sync.Mutex
 	err error // what went wrong last; nil since something went right
@@ -40,7 +42,7 @@ func newWatching(o *Observer, kind Kind) *watching {
 		live:    map[place]*record{},
 		gone:    map[place]types.UID{},
 		started: sync.OnceFunc(func() { close(w.synced) }),
-		alive:   func() bool { return w.ctx.Err() == nil },
+		alive:   func() bool { return w.ctx.Err() == nil || w.moved.Load() && o.ctx.Err() == nil },
 	}
 	return w
 }

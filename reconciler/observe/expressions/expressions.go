@@ -120,7 +120,7 @@ func compile(text string, kind *cel.Type) (cel.Program, error) {
 	if have := ast.OutputType(); !have.IsExactType(kind) && !have.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("%q is a %s, want a %s", text, have, kind)
 	}
-	return env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(mostCost), cel.InterruptCheckFrequency(100))
+	return env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(sizes{}), cel.CostLimit(mostCost), cel.InterruptCheckFrequency(100))
 }
 
 // Judge says how an object is doing, and why unless it is Current.

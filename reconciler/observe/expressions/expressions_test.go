@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -267,13 +268,21 @@ func TestBounds(t *testing.T) {
 		"object.list.all(a, object.list.all(b, object.list.all(c, a + b + c >= 0)))",
 		"object.list.map(a, object.text + object.text + object.text).size() > 0",
 		"object.list.all(a, object.text.matches('(a+)+b') || true)",
+		"object.list.map(a, object.list).map(l, l + l + l).size() > 0",
 	} {
 		program, err := Compile(Expression{Ready: text})
 		if err != nil {
 			t.Fatal(err)
 		}
+		var before runtime.MemStats
+		runtime.ReadMemStats(&before)
 		began := time.Now()
 		have, says := program.Judge(obj)
+		var after runtime.MemStats
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > 100<<20 {
+			t.Errorf("%s: took %d MiB", text, used>>20)
+		}
 		if took := time.Since(began); took > 5*time.Second || have != status.InProgressStatus || !strings.Contains(says, "operation") {
 			t.Errorf("%s: %s: %q after %v", text, have, says, took)
 		}

@@ -234,18 +234,21 @@ func TestSuperseded(t *testing.T) {
 		output := render.Output{}
 		r.loop.mu.Lock()
 		s.take(candidate{declared: s.declared, rendered: &output, wants: s.wants}, source, time.Now())
+		generation := s.generation
 		next, why := r.loop.due("home.app", s, map[Trigger]bool{TriggerRevision: true})
 		r.loop.mu.Unlock()
-		if next != stepGo || why != TriggerRevision || s.ready {
-			t.Errorf("newer inputs: %v, %v, ready %v", next, why, s.ready)
+		if next != stepGo || why != TriggerRevision {
+			t.Errorf("newer inputs: %v, %v", next, why)
 		}
 		time.Sleep(5 * time.Second) // the deadline of the former passes
 		r.loop.observe("home.app")
 		if reason, _ := r.says("home.app"); reason == "RolloutFailed" {
 			t.Error("the rollout that was superseded failed")
 		}
-		r.loop.finish(t.Context(), Trip{Stack: "home.app", generation: s.generation}, Run{Stack: "home.app", Health: Health{Total: 1}})
+		r.loop.finish(t.Context(), Trip{Stack: "home.app", generation: generation}, Run{Stack: "home.app", Health: Health{Total: 1}})
 		r.expect("Progressing", "0/1 ready")
+		r.loop.mu.Lock()
+		defer r.loop.mu.Unlock()
 		if left := time.Until(s.deadline); left != 10*time.Second {
 			t.Errorf("the new rollout has %v", left)
 		}

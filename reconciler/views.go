@@ -16,36 +16,60 @@ import (
 	watchtools "k8s.io/client-go/tools/watch"
 )
 
-// StackView is a stack as the cluster tells of it: no daemon has to run.
+// StackView is a stack as the cluster tells of it, for which no daemon has to run,
+// or as the daemon knows it.
 type StackView struct {
-	Name     string    `json:"name"`
-	Ready    bool      `json:"ready"`
-	Stalled  bool      `json:"stalled"`
-	Reason   string    `json:"reason"`
-	Message  string    `json:"message"`
-	Since    time.Time `json:"since"` // of the last change of Ready
-	Objects  string    `json:"objects"`
-	Revision string    `json:"revision"`
-	Applied  string    `json:"applied"`
-	Source   string    `json:"source"`
-	URL      string    `json:"url"`
-	Path     string    `json:"path"`
-	Held     string    `json:"held,omitempty"`
-	Removal  string    `json:"removal,omitempty"`
+	// Name is SOURCE.STACK.
+	Name  string `json:"name"`
+	Ready bool   `json:"ready"`
+	// Stalled is true where it can't become Ready by itself.
+	Stalled bool `json:"stalled"`
+	// Suspended is true where it is left alone, by Git or by hand.
+	Suspended bool `json:"suspended"`
+	// Contended is true where somebody insists on a drift, and it is left so.
+	Contended bool `json:"contended"`
+	// Drift is how many objects are not as Git wants them although Git has not moved.
+	Drift int `json:"drift"`
+	// Reason of the condition Ready; docs/errors.md lists them.
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	// Since is when Ready changed last.
+	Since time.Time `json:"since"`
+	// Objects is how many are ready, of how many, as in 3/4.
+	Objects string `json:"objects"`
+	// Revision is the commit at which an input of the stack changed last.
+	Revision string `json:"revision"`
+	// Applied is the commit that is in the cluster.
+	Applied string `json:"applied"`
+	Source  string `json:"source"`
+	// URL of the source's repository.
+	URL string `json:"url"`
+	// Path is the directory of its stack.yaml.
+	Path string `json:"path"`
+	// Held is why nothing is deleted.
+	Held string `json:"held,omitempty"`
+	// Removal is the name by which the held deletions can be confirmed.
+	Removal string `json:"removal,omitempty"`
 }
 
-// SourceView is a source as the cluster tells of it.
+// SourceView is a source as the cluster tells of it, or as the daemon knows it.
 type SourceView struct {
-	Name     string `json:"name"`
-	Ready    bool   `json:"ready"`
-	Reason   string `json:"reason"`
-	URL      string `json:"url"`
+	Name  string `json:"name"`
+	Ready bool   `json:"ready"`
+	// Reason is Fetched or Failed.
+	Reason string `json:"reason"`
+	URL    string `json:"url"`
+	// Revision is the commit that is in force.
 	Revision string `json:"revision"`
-	Subject  string `json:"subject"`
-	Author   string `json:"author"`
-	Stacks   int    `json:"stacks"`
-	Broken   int    `json:"broken"`
-	Message  string `json:"message"`
+	// Subject of that commit.
+	Subject string `json:"subject"`
+	// Author of that commit.
+	Author string `json:"author"`
+	// Stacks is how many it declares.
+	Stacks int `json:"stacks"`
+	// Broken is how many of them can't be used.
+	Broken  int    `json:"broken"`
+	Message string `json:"message"`
 }
 
 // Views reads all Source and Stack objects, sorted by name.
@@ -69,16 +93,28 @@ func (c *Cluster) Views(ctx context.Context) ([]SourceView, []StackView, error) 
 }
 
 func stackView(u *unstructured.Unstructured) StackView {
-	s := statusOf(u)
-	v := StackView{Name: u.GetName(), Reason: "Pending", Objects: s.Objects, Revision: s.Revision, Applied: s.Applied, Path: stackPath(u)}
+	v := viewOf(u.GetName(), statusOf(u))
+	v.Path = stackPath(u)
 	v.Source, _, _ = unstructured.NestedString(u.Object, "spec", "source")
 	v.URL, _, _ = unstructured.NestedString(u.Object, "spec", "url")
+	drifted, _, _ := unstructured.NestedInt64(u.Object, "status", "drift", "objects")
+	v.Drift = int(drifted)
+	return v
+}
+
+// viewOf is what a status says of a stack.
+func viewOf(name string, s Status) StackView {
+	v := StackView{Name: name, Reason: "Pending", Objects: s.Objects, Revision: s.Revision, Applied: s.Applied}
 	for _, c := range s.Conditions {
+		on := c.Status == metav1.ConditionTrue
 		switch c.Type {
 		case ConditionReady:
-			v.Ready, v.Reason, v.Message, v.Since = c.Status == metav1.ConditionTrue, c.Reason, c.Message, c.LastTransitionTime.Time
+			v.Ready, v.Reason, v.Message, v.Since = on, c.Reason, c.Message, c.LastTransitionTime.Time
+			v.Suspended = c.Reason == "Suspended"
 		case ConditionStalled:
-			v.Stalled = c.Status == metav1.ConditionTrue
+			v.Stalled = on
+		case "Contended":
+			v.Contended = on
 		}
 	}
 	if s.Held != nil {
@@ -91,8 +127,13 @@ func sourceView(u *unstructured.Unstructured) SourceView {
 	var s SourceStatus
 	raw, _ := u.Object["status"].(map[string]any)
 	_ = runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &s) // what can't be read is written anew
-	v := SourceView{Name: u.GetName(), Revision: s.Revision, Subject: s.Subject, Author: s.Author, Stacks: s.Stacks, Broken: s.Broken}
-	v.URL, _, _ = unstructured.NestedString(u.Object, "spec", "url")
+	url, _, _ := unstructured.NestedString(u.Object, "spec", "url")
+	return viewOfSource(u.GetName(), url, s)
+}
+
+// viewOfSource is what a status says of a source.
+func viewOfSource(name, url string, s SourceStatus) SourceView {
+	v := SourceView{Name: name, URL: url, Revision: s.Revision, Subject: s.Subject, Author: s.Author, Stacks: s.Stacks, Broken: s.Broken}
 	for _, c := range s.Conditions {
 		if c.Type == ConditionReady {
 			v.Ready, v.Reason, v.Message = c.Status == metav1.ConditionTrue, c.Reason, c.Message

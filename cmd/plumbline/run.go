@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,8 +65,8 @@ const (
 
 func daemon(ctx context.Context, config reconciler.Config, out signals) error {
 	defer runtime.KeepAlive(tuneCollector())
-	var ready atomic.Bool
-	stop, err := serve(ctx, config.Listen, &ready, out.metrics)
+	leads := &leading{}
+	stop, err := serve(ctx, config.Listen, leads, out.metrics)
 	if err != nil {
 		return err
 	}
@@ -83,12 +81,12 @@ func daemon(ctx context.Context, config reconciler.Config, out signals) error {
 		return fmt.Errorf("make the API client: %w", err)
 	}
 	for attempt := 0; ; attempt++ {
-		err := campaign(ctx, client, config, out, &ready)
+		err := campaign(ctx, client, config, out, leads)
 		if ctx.Err() != nil {
 			out.log.Info("stopped")
 			return nil
 		}
-		ready.Store(false)
+		leads.Store(nil)
 		out.log.Error("not leading any more", "error", err.Error())
 		select {
 		case <-ctx.Done():
@@ -115,7 +113,7 @@ var errLeaseLost = errors.New("the lease was lost: another daemon leads, or the 
 
 // campaign stands by until it is elected, and leads until that ends. An API
 // server that goes away ends it too; the caller stands by again.
-func campaign(ctx context.Context, client kubernetes.Interface, config reconciler.Config, out signals, ready *atomic.Bool) error {
+func campaign(ctx context.Context, client kubernetes.Interface, config reconciler.Config, out signals, leads *leading) error {
 	lock, err := leaseLock(ctx, client, config.Election)
 	if err != nil {
 		return err
@@ -129,7 +127,7 @@ func campaign(ctx context.Context, client kubernetes.Interface, config reconcile
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				out.log.Info("leading", "identity", lock.Identity())
-				ended <- lead(ctx, config, out, ready)
+				ended <- lead(ctx, config, out, leads)
 				cancel()
 			},
 			OnStoppedLeading: func() {},
@@ -150,7 +148,7 @@ func campaign(ctx context.Context, client kubernetes.Interface, config reconcile
 	return errLeaseLost
 }
 
-func lead(ctx context.Context, config reconciler.Config, out signals, ready *atomic.Bool) error {
+func lead(ctx context.Context, config reconciler.Config, out signals, leads *leading) error {
 	mirrors, err := openMirrors(config)
 	if err != nil {
 		return err
@@ -164,7 +162,7 @@ func lead(ctx context.Context, config reconciler.Config, out signals, ready *ato
 	}
 	out.recorder.Observe(loop.Snapshot)
 	defer out.recorder.Observe(nil) // whoever leads then tells
-	ready.Store(true)
+	leads.Store(loop)
 	return loop.Run(ctx)
 }
 
@@ -187,29 +185,4 @@ func leaseLock(ctx context.Context, client kubernetes.Interface, config reconcil
 	identity := fmt.Sprintf("%s_%d_%d", host, os.Getpid(), time.Now().UnixNano())
 	return resourcelock.New(resourcelock.LeasesResourceLock, config.Namespace, config.Name, client.CoreV1(), client.CoordinationV1(),
 		resourcelock.ResourceLockConfig{Identity: identity})
-}
-
-// serve answers /healthz (alive), /readyz (leading, and connected) and /metrics.
-func serve(ctx context.Context, address string, ready *atomic.Bool, metrics http.Handler) (stop func(), err error) {
-	if address == "off" {
-		return func() {}, nil
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", metrics)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !ready.Load() {
-			http.Error(w, "standing by", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "leading")
-	})
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen (set listen to another address, or to off): %w", err)
-	}
-	server := &http.Server{Handler: mux, MaxHeaderBytes: 16 << 10, ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second}
-	go func() { _ = server.Serve(listener) }() // ends with Close
-	return func() { _ = server.Close() }, nil
 }

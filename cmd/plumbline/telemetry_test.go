@@ -265,9 +265,8 @@ func TestMetricsPage(t *testing.T) {
 	r.SecretsRead(ctx, 1, nil)
 	_, _ = telemetry.Traced(r, telemetry.SpanPlan, func(context.Context, int) (int, error) { return 0, nil })(ctx, 0)
 
-	var ready atomic.Bool
 	address := freeAddress(t)
-	stop, err := serve(ctx, address, &ready, out.metrics)
+	stop, err := serve(ctx, address, &leading{}, out.metrics)
 	if err != nil {
 		t.Fatal(err)
 	}

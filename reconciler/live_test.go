@@ -31,7 +31,9 @@ func liveLoop(stacks ...string) *Loop {
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func configMap(name string) apply.ID { return apply.ID{Kind: "ConfigMap", Namespace: "o11y", Name: name} }
+func configMap(name string) apply.ID {
+	return apply.ID{Kind: "ConfigMap", Namespace: "o11y", Name: name}
+}
 
 // drifted notes drift of an object, that many seconds after noon.
 func (l *Loop) noteDrift(stack, name string, at int, fields ...apply.FieldChange) {

@@ -214,3 +214,7 @@ func (w workingTree) Fetch(context.Context, fetch.Source) (fetch.Snapshot, error
 func (w workingTree) Last(fetch.Source) (fetch.Snapshot, error) {
 	return fetch.Snapshot{}, fetch.ErrNoSnapshot
 }
+
+func (w workingTree) At(fetch.Source, string) (fetch.Snapshot, error) {
+	return fetch.Snapshot{}, fetch.ErrNoSnapshot
+}

@@ -98,8 +98,10 @@ func fit(s string, most int) string {
 func row(w io.Writer, cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
 
 // age is the time since, as kubectl shows it.
-func age(t time.Time) string {
-	d := time.Since(t)
+func age(t time.Time) string { return since(t, time.Now()) }
+
+func since(t, now time.Time) string {
+	d := max(0, now.Sub(t)) // another clock may be ahead
 	switch {
 	case t.IsZero():
 		return ""

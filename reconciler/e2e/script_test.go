@@ -27,6 +27,7 @@ func TestScripts(t *testing.T) {
 	cmds := map[string]func(*testscript.TestScript, bool, []string){}
 	all := maps.Clone(words)
 	maps.Copy(all, sealingWords)
+	maps.Copy(all, apiWords)
 	for name, w := range all {
 		cmds[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 			s := ts.Value(scenarioKey{}).(*scenario)

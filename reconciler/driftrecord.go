@@ -30,6 +30,7 @@ type Drift struct {
 	// Changed is when, by the API server's clock and to the second; zero where nothing tells.
 	Changed time.Time `json:"changed,omitzero"`
 	// Seen is when the watch told of it, Detected when it was known what it is.
+	// Who only looks has not seen it come: Seen is zero then.
 	Seen     time.Time   `json:"seen"`
 	Detected time.Time   `json:"detected"`
 	Action   DriftAction `json:"action"`

@@ -173,7 +173,7 @@ func driftsOf(look reconciler.Look, now time.Time) (out []reconciler.Drift) {
 		}
 		d.Stack, d.Source, d.Revision, d.Action = look.Plan.Stack, look.Source, look.Revision, look.Action
 		d.Object = reconciler.DriftOf{Kind: c.ID.GroupKind().String(), Namespace: c.ID.Namespace, Name: c.ID.Name}
-		d.Fields, d.Seen, d.Detected = c.Fields, now, now
+		d.Fields, d.Detected = c.Fields, now // when it came about is not known
 		out = append(out, d)
 	}
 	return out

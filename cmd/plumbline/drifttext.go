@@ -152,6 +152,9 @@ func (o wideOutput) when(d reconciler.Drift, now time.Time) string {
 	if at.IsZero() {
 		at, seen = d.Seen, "seen "
 	}
+	if at.IsZero() {
+		return "unknown"
+	}
 	if o.wide {
 		return seen + at.UTC().Format(time.RFC3339)
 	}

@@ -16,18 +16,27 @@ import (
 func statusCommand(io streams) *cobra.Command {
 	var cluster clusterFlags
 	var format output
+	var watch bool
 	cmd := &cobra.Command{
 		Use:     "status [STACK]",
 		Short:   "Show how sources and stacks are doing",
-		Example: "  plumbline status\n  plumbline status home-ops.grafana",
+		Example: "  plumbline status\n  plumbline status home-ops.grafana\n  plumbline status --watch",
 		Args:    cobra.MaximumNArgs(1),
-		Long: `Reads the Source and Stack objects of the cluster; no daemon has to run.
+		Long: `Reads the Source and Stack objects of the cluster; no daemon has to run. With
+--watch it goes on until it is interrupted: on a terminal, the table is kept up to
+date; elsewhere, each change is a line. Exit code 0 then.
 
 Exit codes: 0 all stacks are Ready or suspended, 1 an error, 2 some are not.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			store, err := openStore(cmd.Context(), cluster)
 			if err != nil {
 				return err
+			}
+			if watch && !format.table() {
+				return errors.New("--watch is for people: leave --output out")
+			}
+			if watch {
+				return store.watchStatus(cmd.Context(), io, args)
 			}
 			report, err := store.report(cmd.Context(), args)
 			if err != nil {
@@ -41,6 +50,7 @@ Exit codes: 0 all stacks are Ready or suspended, 1 an error, 2 some are not.`,
 	}
 	cluster.add(cmd)
 	format.add(cmd)
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on, and show each change")
 	return cmd
 }
 
@@ -134,9 +144,13 @@ func (r statusReport) sourceTable(w goio.Writer) {
 }
 
 func (r statusReport) stackTable(w goio.Writer) {
-	row(w, "STACK", "STATE", "FOR", "OBJECTS", "COMMIT", "MESSAGE")
+	row(w, "STACK", "STATE", "FOR", "OBJECTS", "DRIFT", "COMMIT", "MESSAGE")
 	for _, s := range r.Stacks {
-		row(w, s.Name, s.Reason, age(s.Since), s.Objects, shortCommit(s.Revision), firstLine(stackMessage(s)))
+		drift := ""
+		if s.Drift > 0 {
+			drift = fmt.Sprint(s.Drift)
+		}
+		row(w, s.Name, s.Reason, age(s.Since), s.Objects, drift, shortCommit(s.Revision), firstLine(stackMessage(s)))
 	}
 }
 
@@ -145,6 +159,8 @@ func stackMessage(s reconciler.StackView) string {
 	switch {
 	case s.Held != "":
 		return "deletions held: " + s.Held
+	case s.Contended:
+		return "somebody insists on drift: plumbline drift " + s.Name
 	case s.Ready:
 		return ""
 	}
@@ -161,6 +177,9 @@ func printStack(w goio.Writer, s reconciler.StackView) {
 	line("state", s.Reason+" for "+age(s.Since))
 	if s.Objects != "" {
 		line("objects", s.Objects+" ready")
+	}
+	if s.Drift > 0 {
+		line("drift", objects(s.Drift)+", see plumbline drift "+s.Name)
 	}
 	line("commit", s.Revision)
 	line("source", s.Source+", "+s.URL)

@@ -25,7 +25,7 @@ type Config struct {
 	Cluster ClusterConfig `yaml:"cluster,omitempty"`
 	// Secrets opens what is sealed in Git.
 	Secrets SecretsConfig `yaml:"secrets,omitempty"`
-	// Listen is the address of /healthz and /readyz. Default :8080; "off" for none.
+	// Listen is the address of /healthz, /readyz, /metrics and the API, all without authentication. Default :8080; "off" for none.
 	Listen string `yaml:"listen,omitempty"`
 	// StateDir holds the Git mirrors. Losing it costs a fetch. Default: plumbline in the user's cache directory.
 	StateDir string `yaml:"stateDir,omitempty"`

@@ -2,6 +2,8 @@ package reconciler
 
 import (
 	"context"
+	"errors"
+	"net/url"
 	"sync"
 	"time"
 
@@ -116,7 +118,7 @@ func (f *follower) noticing(resource string, lw *cache.ListWatch) *cache.ListWat
 		before := f.trouble[resource]
 		delete(f.trouble, resource)
 		if err != nil {
-			f.trouble[resource] = err
+			f.trouble[resource] = withoutURL(err)
 		}
 		f.mu.Unlock()
 		if err != nil || before != nil {
@@ -135,6 +137,15 @@ func (f *follower) noticing(resource string, lw *cache.ListWatch) *cache.ListWat
 			return stream, err
 		},
 	}
+}
+
+// withoutURL is an error as people read it: a request has a long address.
+func withoutURL(err error) error {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
 }
 
 // toldStore is a store that tells when something came or went.

@@ -55,21 +55,23 @@ func (s store) watchScreen(ctx context.Context, screen *screen, only []string) e
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var now reconciler.Following
-	var at time.Time
+	var away time.Time // since when the API server is; or when it was heard of last
+	was := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now = <-news:
-			if now.Trouble == nil || at.IsZero() {
-				at = time.Now()
+			if !was || now.Trouble == nil {
+				away = time.Now()
 			}
+			was = now.Trouble != nil
 		case <-tick.C:
-			if at.IsZero() {
+			if away.IsZero() { // nothing came yet
 				continue
 			}
 		}
-		text, err := frame(now, only, at)
+		text, err := frame(now, only, away)
 		if err != nil {
 			return err
 		}
@@ -88,7 +90,7 @@ func shown(now reconciler.Following, only []string) statusReport {
 }
 
 // frame is the text of the table, of which nothing rules the terminal.
-func frame(now reconciler.Following, only []string, at time.Time) (string, error) {
+func frame(now reconciler.Following, only []string, away time.Time) (string, error) {
 	var text bytes.Buffer
 	w := printable{&text}
 	report := shown(now, only)
@@ -102,7 +104,7 @@ func frame(now reconciler.Following, only []string, at time.Time) (string, error
 		printStack(w, report.Stacks[0])
 	}
 	if now.Trouble != nil {
-		fmt.Fprintf(w, "\n! as of %s ago; asking again: %s\n", age(at), cell(now.Trouble.Error()))
+		fmt.Fprintf(w, "\n! out of date for %s, asking again: %s\n", age(away), cell(now.Trouble.Error()))
 	}
 	return text.String(), err
 }

@@ -132,7 +132,7 @@ func TestFrame(t *testing.T) {
 	}
 	now.Trouble = errors.New("connection\x1b refused\nor so")
 	text, err = frame(now, []string{"home.web"}, time.Now().Add(-7*time.Second))
-	if err != nil || strings.Contains(text, "home.db") || strings.Contains(text, "SOURCE") || !strings.HasSuffix(text, "\n! as of 7s ago; asking again: connection\ufffd refused\ufffdor so\n") {
+	if err != nil || strings.Contains(text, "home.db") || strings.Contains(text, "SOURCE") || !strings.HasSuffix(text, "\n! out of date for 7s, asking again: connection\ufffd refused\ufffdor so\n") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if text, err := frame(now, []string{"home.gone"}, time.Now()); err != nil || !strings.HasPrefix(text, "home.gone: gone\n") {

@@ -348,6 +348,7 @@ func (h *heard) commands(s *scenario, when string) {
 		{"plan", "--path", dir, "--source", source, "--config", file, "--against", filepath.Join(other, "old")},
 		{"plan", "--path", filepath.Join(other, "old"), "--source", source, "--config", file},
 		{"apply", "--path", dir, "--source", source, "--config", file, "--timeout", "20s", "--stack", "sealed"},
+		{"drift", "--config", file}, {"drift", "--path", dir, "--source", source, "--config", file, "-o", "json"}, {"drift", "--daemon", "http://" + s.listen, "-o", "json"},
 		{"status"}, {"status", "-o", "json"}, {"status", s.stack("home", "policy")}, {"status", s.stack("home", "sealed"), "-o", "yaml"},
 		{"reconcile", s.stack("home", "type"), "--timeout", "10s"},
 		{"suspend", s.stack("home", "sealed")}, {"resume", s.stack("home", "sealed")}, {"reconcile", "source/" + source, "--timeout", "5s"},
@@ -378,7 +379,7 @@ func (h *heard) collect(s *scenario) {
 
 // page asks everything that the daemon serves.
 func (h *heard) page(s *scenario) {
-	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/api/v1/stacks", "/api/v1/drift", "/debug/pprof/", "/debug/vars", "/"} {
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/api/v1/stacks", "/api/v1/stacks/" + s.stack("home", "policy"), "/api/v1/stacks/" + s.stack("home", "sealed"), "/api/v1/drift", "/debug/pprof/", "/debug/vars", "/"} {
 		resp, err := http.Get("http://" + s.listen + path)
 		must(h.t, err)
 		var b bytes.Buffer

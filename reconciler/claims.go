@@ -64,6 +64,7 @@ func (l *Loop) foreign(stack string) bool {
 // forget ends a stack that left Git and the cluster.
 func (l *Loop) forget(name string, s *stackState) {
 	delete(l.stacks, name)
+	l.drifts.forget(name)
 	l.Secrets.Bao.Forget(s.declared.Source, name)
 	l.judged(Declared{Name: name})
 	l.Log.Info("stack removed", "stack", name, "revision", s.revision)

@@ -149,7 +149,7 @@ func (l *Loop) judgeChange(ctx context.Context, trip Trip, s *stackState, c appl
 	before := l.drifts.find(trip.Stack, c.ID) // it was not put right yet
 	drift, fresh := l.noteDrift(trip, s, c)
 	if before == nil && trip.corrects && s.mode() == DriftCorrect {
-		if reason := s.insisted(c, *drift); reason != "" {
+		if reason := s.insisted(c, drift.Drift); reason != "" {
 			drift.Action, s.contended[c.ID] = ActionContend, reason
 			plan.Leave(c.ID, reason)
 		}

@@ -20,10 +20,15 @@ const (
 // driftLog remembers what drifted: what is there now, and what was there lately.
 // Loop.mu guards it.
 type driftLog struct {
-	open      map[driftKey]*Drift
+	open      map[driftKey]*openDrift
 	openBytes int
 	past      []Drift // the newest last
 	pastBytes int
+}
+
+type openDrift struct {
+	Drift
+	told bool // there is a log record of it
 }
 
 type driftKey struct {
@@ -31,12 +36,12 @@ type driftKey struct {
 	id    apply.ID
 }
 
-func (d *driftLog) find(stack string, id apply.ID) *Drift { return d.open[driftKey{stack, id}] }
+func (d *driftLog) find(stack string, id apply.ID) *openDrift { return d.open[driftKey{stack, id}] }
 
 // put notes drift that is there, in place of what was known of the object.
-func (d *driftLog) put(id apply.ID, drift Drift) *Drift {
+func (d *driftLog) put(id apply.ID, drift Drift) *openDrift {
 	if d.open == nil {
-		d.open = map[driftKey]*Drift{}
+		d.open = map[driftKey]*openDrift{}
 	}
 	key := driftKey{drift.Stack, id}
 	if old := d.open[key]; old != nil {
@@ -46,11 +51,11 @@ func (d *driftLog) put(id apply.ID, drift Drift) *Drift {
 		drift.Fields = nil
 	}
 	d.openBytes += drift.size()
-	d.open[key] = &drift
-	return &drift
+	d.open[key] = &openDrift{Drift: drift}
+	return d.open[key]
 }
 
-// close notes that drift is over; take what it was from the answer.
+// close notes that drift is over.
 func (d *driftLog) close(stack string, id apply.ID) {
 	key := driftKey{stack, id}
 	drift := d.open[key]
@@ -59,7 +64,7 @@ func (d *driftLog) close(stack string, id apply.ID) {
 	}
 	delete(d.open, key)
 	d.openBytes -= drift.size()
-	d.past = append(d.past, *drift)
+	d.past = append(d.past, drift.Drift)
 	d.pastBytes += drift.size()
 	for len(d.past) > driftsKept || d.pastBytes > driftBytes {
 		d.pastBytes -= d.past[0].size()
@@ -93,7 +98,7 @@ func (d *driftLog) list(stack string) []Drift {
 	out := []Drift{}
 	for _, drift := range d.open {
 		if stack == "" || drift.Stack == stack {
-			out = append(out, *drift)
+			out = append(out, drift.Drift)
 		}
 	}
 	for _, drift := range d.past {

@@ -38,8 +38,6 @@ type Drift struct {
 	Corrected time.Time `json:"corrected,omitzero"`
 	// Error is why correcting it failed the last time; masked.
 	Error string `json:"error,omitempty"`
-
-	told bool // there is a log record of it
 }
 
 // DriftOf names the object.
@@ -95,7 +93,7 @@ func (d Drift) String() string {
 
 // noteDrift makes the record of an object that a plan found to have drifted.
 // It is fresh if nobody knew of it.
-func (l *Loop) noteDrift(trip Trip, s *stackState, c apply.Change) (drift *Drift, fresh bool) {
+func (l *Loop) noteDrift(trip Trip, s *stackState, c apply.Change) (drift *openDrift, fresh bool) {
 	now := time.Now()
 	d := Drift{Stack: trip.Stack, Source: s.declared.Source, Revision: trip.Revision, What: c.Drift,
 		Object:    DriftOf{Kind: c.ID.GroupKind().String(), Namespace: c.ID.Namespace, Name: c.ID.Name},
@@ -109,11 +107,14 @@ func (l *Loop) noteDrift(trip Trip, s *stackState, c apply.Change) (drift *Drift
 	if seen, ok := trip.seen[c.ID]; ok {
 		d.Seen = seen
 	}
-	if old := l.drifts.find(trip.Stack, c.ID); old != nil && old.same(d) {
-		d.Seen, d.Detected, d.told, d.Error = old.Seen, old.Detected, old.told, old.Error
-		return l.drifts.put(c.ID, d), false
+	old := l.drifts.find(trip.Stack, c.ID)
+	if old == nil || !old.same(d) {
+		return l.drifts.put(c.ID, d), true
 	}
-	return l.drifts.put(c.ID, d), true
+	d.Seen, d.Detected, d.Error = old.Seen, old.Detected, old.Error
+	drift = l.drifts.put(c.ID, d)
+	drift.told = old.told
+	return drift, false
 }
 
 // fieldsOf are the fields of a change, bounded and masked once more.
@@ -153,7 +154,7 @@ func (l *Loop) closeDrift(ctx context.Context, stack string, id apply.ID, at tim
 }
 
 // tell writes the one log record of a drift.
-func (l *Loop) tell(ctx context.Context, d *Drift) {
+func (l *Loop) tell(ctx context.Context, d *openDrift) {
 	if d.told {
 		return
 	}

@@ -35,11 +35,11 @@ func configMap(name string) apply.ID {
 	return apply.ID{Kind: "ConfigMap", Namespace: "o11y", Name: name}
 }
 
-// drifted notes drift of an object, that many seconds after noon.
-func (l *Loop) noteDrift(stack, name string, at int, fields ...apply.FieldChange) {
+// putDrift notes drift of an object, that many seconds after noon.
+func (l *Loop) putDrift(stack, name string, at int, fields ...apply.FieldChange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.drifts.put(configMap(name), Drift{Stack: stack, Object: DriftOf{"ConfigMap", "o11y", name}, What: DriftChanged, Fields: fields,
+	l.drifts.put(configMap(name), Drift{Stack: stack, Object: DriftOf{"ConfigMap", "o11y", name}, What: apply.WayChanged, Fields: fields,
 		Detected: noon.Add(time.Duration(at) * time.Second)})
 }
 
@@ -56,10 +56,10 @@ func TestLiveStacks(t *testing.T) {
 	l := liveLoop("home.web", "home.db")
 	l.stacks["home.web"].status = Status{Objects: "1/2", Applied: "old", Held: &HeldStatus{"3f1c", "too many"}, Conditions: []metav1.Condition{
 		{Type: ConditionReady, Status: "False", Reason: "Suspended", Message: strings.Repeat("m", 4000), LastTransitionTime: metav1.NewTime(noon)},
-		{Type: ConditionStalled, Status: "True"}, {Type: "Contended", Status: "True"}}}
-	l.noteDrift("home.web", "a", 0)
-	l.noteDrift("home.web", "b", 0)
-	l.noteDrift("home.web", "c", 0)
+		{Type: ConditionStalled, Status: "True"}, {Type: ConditionContended, Status: "True"}}}
+	l.putDrift("home.web", "a", 0)
+	l.putDrift("home.web", "b", 0)
+	l.putDrift("home.web", "c", 0)
 	l.endDrift("home.web", "c")
 	got := l.LiveStacks()
 	want := StackList{Leading: true, Sources: []SourceView{{Name: "home", URL: "https://git.lan/home.git"}}, Stacks: []StackView{
@@ -87,8 +87,8 @@ func TestLiveStack(t *testing.T) {
 			{ID: observe.ID{Group: "apps", Kind: "Deployment", Namespace: "o11y", Name: "web"}, Status: status.InProgressStatus, Message: "says hunter2hunter2"},
 		}
 	}
-	l.noteDrift("home.web", "there", 0)
-	l.noteDrift("home.other", "there", 0)
+	l.putDrift("home.web", "there", 0)
+	l.putDrift("home.other", "there", 0)
 	got, err := l.LiveStack("home.web")
 	if err != nil {
 		t.Fatal(err)
@@ -127,10 +127,10 @@ func TestLiveStackIsBounded(t *testing.T) {
 func TestLiveDrift(t *testing.T) {
 	l := liveLoop("home.web", "home.db")
 	for i, name := range []string{"a", "b", "c", "d"} {
-		l.noteDrift("home.web", name, i)
+		l.putDrift("home.web", name, i)
 	}
-	l.noteDrift("home.db", "e", 9)
-	l.noteDrift("home.gone", "f", 1)
+	l.putDrift("home.db", "e", 9)
+	l.putDrift("home.gone", "f", 1)
 	l.endDrift("home.web", "c")
 	l.endDrift("home.web", "d")
 	l.endDrift("home.gone", "f")
@@ -215,7 +215,7 @@ func TestLiveWhileItMoves(t *testing.T) {
 		if i%100 == 0 {
 			value = long
 		}
-		l.noteDrift("home.web", name, i, apply.FieldChange{Path: "data." + name, Have: value})
+		l.putDrift("home.web", name, i, apply.FieldChange{Path: "data." + name, Have: value})
 		if i%3 == 0 {
 			l.endDrift("home.web", name)
 		}

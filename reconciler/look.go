@@ -180,6 +180,7 @@ func (l *Loop) lookAt(ctx context.Context, name string, s *stackState, unsure st
 	}
 	trip := l.trip(name, s, TriggerHand)
 	trip.Secrets.Stale, trip.Secrets.Look = false, true // what can't be known is no drift; and nothing is made
+	trip.Apply.Settled = true
 	run := l.preview(ctx, trip)
 	look.Plan = run.Plan
 	if run.Err == nil && unsure == "" && l.rotated(s, run) {
@@ -193,7 +194,7 @@ func (s *stackState) driftAction() DriftAction {
 	switch {
 	case s.mode() != DriftCorrect, s.declared.Spec.Suspend, annotation(s.parent, SuspendAnnotation) == "true":
 		return ActionLeave
-	case meta.IsStatusConditionTrue(s.status.Conditions, "Contended"):
+	case meta.IsStatusConditionTrue(s.status.Conditions, ConditionContended):
 		return ActionContend
 	}
 	return ActionCorrect

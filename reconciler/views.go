@@ -113,7 +113,7 @@ func viewOf(name string, s Status) StackView {
 			v.Suspended = c.Reason == "Suspended"
 		case ConditionStalled:
 			v.Stalled = on
-		case "Contended":
+		case ConditionContended:
 			v.Contended = on
 		}
 	}

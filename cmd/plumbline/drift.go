@@ -182,32 +182,8 @@ func driftsOf(look reconciler.Look, now time.Time) (out []reconciler.Drift) {
 // driftOf says whether a change is drift, and which. Where it is not sure that the
 // plan is of what was applied, what isn't there may be new in Git.
 func driftOf(c apply.Change, sure bool) (d reconciler.Drift, ok bool) {
-	switch c.Action {
-	case apply.ActionUpdate, apply.ActionReplace:
-		d.What = wayOf(c.Fields)
-		return d, true
-	case apply.ActionAdopt:
-		d.What = reconciler.DriftStripped
-		return d, sure
-	case apply.ActionCreate, apply.ActionDefer, apply.ActionWait:
-		d.What = reconciler.DriftDeleted
-		return d, sure
+	if c.Drift == "" || (!sure && c.Action != apply.ActionUpdate && c.Action != apply.ActionReplace) {
+		return d, false
 	}
-	return d, false // what Git doesn't have is no drift, nor is what can't be known
-}
-
-func wayOf(fields []apply.FieldChange) reconciler.DriftWay {
-	for _, f := range fields {
-		switch f.Path {
-		case "metadata.labels": // all of them
-			if f.Have == "" {
-				return reconciler.DriftStripped
-			}
-		case `metadata.labels["` + apply.StackLabel + `"]`, `metadata.labels["` + apply.PartOfLabel + `"]`:
-			return reconciler.DriftStripped
-		case "metadata.managedFields":
-			return reconciler.DriftTaken
-		}
-	}
-	return reconciler.DriftChanged
+	return reconciler.Drift{What: c.Drift, Manager: c.By.Manager, Operation: c.By.Operation, Changed: c.By.At}, true
 }

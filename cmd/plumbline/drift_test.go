@@ -25,13 +25,13 @@ func deployment(name string) reconciler.DriftOf {
 
 func someDrift() reconciler.DriftList {
 	return reconciler.DriftList{Stacks: 3, More: 4, Drift: []reconciler.Drift{
-		{Stack: "home.web", Object: deployment("web"), What: reconciler.DriftChanged, Manager: "kubectl-edit", Operation: "Update", Changed: noon.Add(-3 * time.Minute),
+		{Stack: "home.web", Object: deployment("web"), What: apply.WayChanged, Manager: "kubectl-edit", Operation: "Update", Changed: noon.Add(-3 * time.Minute),
 			Action: reconciler.ActionCorrect, Error: "the server says no", Fields: []apply.FieldChange{
 				{Path: "spec.replicas", Have: "5", Want: "2"}, {Path: "spec.paused", Have: "true"}, {Path: "… and 3 more fields"},
 				{Path: "data.config", Want: `"a: 1\nb: 2\nc: 3\n"`, Have: `"a: 1\nb: 9\nc: 3\nd: 4"`}}},
-		{Stack: "home.db", Object: deployment("db"), What: reconciler.DriftDeleted, Seen: noon.Add(-12 * time.Second), Action: reconciler.ActionLeave},
-		{Stack: "home.web", Object: deployment("api"), What: reconciler.DriftTaken, Manager: "helm", Operation: "Apply", Changed: noon.Add(-50 * time.Hour), Action: reconciler.ActionContend},
-		{Stack: "home.web", Object: deployment("web"), What: reconciler.DriftChanged, Manager: "hpa", Operation: "Update", Changed: noon.Add(-time.Hour),
+		{Stack: "home.db", Object: deployment("db"), What: apply.WayDeleted, Seen: noon.Add(-12 * time.Second), Action: reconciler.ActionLeave},
+		{Stack: "home.web", Object: deployment("api"), What: apply.WayTaken, Manager: "helm", Operation: "Apply", Changed: noon.Add(-50 * time.Hour), Action: reconciler.ActionContend},
+		{Stack: "home.web", Object: deployment("web"), What: apply.WayChanged, Manager: "hpa", Operation: "Update", Changed: noon.Add(-time.Hour),
 			Seen: noon.Add(-time.Hour), Corrected: noon.Add(-time.Hour + 320*time.Millisecond), Action: reconciler.ActionCorrect},
 	}}
 }
@@ -109,7 +109,7 @@ func TestNoDrift(t *testing.T) {
 func TestDriftIsPrintable(t *testing.T) {
 	hostile := "a\x1b[2J\x1b]0;title\a\r\n  Deployment.apps o11y/fake\tdeleted\u202e\x9b"
 	long := strings.Repeat("x", 1<<20)
-	list := reconciler.DriftList{Drift: []reconciler.Drift{{Stack: "home.web", Object: reconciler.DriftOf{Kind: "A", Name: hostile}, What: reconciler.DriftWay(hostile),
+	list := reconciler.DriftList{Drift: []reconciler.Drift{{Stack: "home.web", Object: reconciler.DriftOf{Kind: "A", Name: hostile}, What: apply.Way(hostile),
 		Manager: hostile, Operation: hostile, Action: reconciler.DriftAction(hostile), Error: hostile, Changed: noon, Fields: []apply.FieldChange{
 			{Path: hostile, Have: hostile, Want: hostile}, {Path: hostile}, {Path: "data." + long, Have: long, Want: `"` + long + `"`},
 			{Path: hostile, Have: `"one\ntwo\u001b[2J"`, Want: `"` + `one\n\u009b2J` + `"`}}}}}
@@ -141,28 +141,19 @@ func TestLinesOf(t *testing.T) {
 }
 
 func TestDriftOf(t *testing.T) {
-	label := func(name string) []apply.FieldChange {
-		return []apply.FieldChange{{Path: `metadata.labels["` + name + `"]`, Want: "x"}}
-	}
 	for _, test := range []struct {
 		name   string
 		change apply.Change
 		sure   bool
-		want   reconciler.DriftWay
+		want   apply.Way
 	}{
-		{"a field", apply.Change{Action: apply.ActionUpdate, Fields: []apply.FieldChange{{Path: "spec.replicas"}}}, true, reconciler.DriftChanged},
-		{"a field, of what may be newer", apply.Change{Action: apply.ActionUpdate}, false, reconciler.DriftChanged},
-		{"an immutable field", apply.Change{Action: apply.ActionReplace}, true, reconciler.DriftChanged},
-		{"taken over", apply.Change{Action: apply.ActionUpdate, Fields: []apply.FieldChange{{Path: "metadata.managedFields"}}}, true, reconciler.DriftTaken},
-		{"a label", apply.Change{Action: apply.ActionUpdate, Fields: label(apply.StackLabel)}, true, reconciler.DriftStripped},
-		{"the other label", apply.Change{Action: apply.ActionUpdate, Fields: label(apply.PartOfLabel)}, true, reconciler.DriftStripped},
-		{"all labels", apply.Change{Action: apply.ActionUpdate, Fields: []apply.FieldChange{{Path: "metadata.labels", Want: "{}"}}}, true, reconciler.DriftStripped},
-		{"by which it would be known", apply.Change{Action: apply.ActionAdopt}, true, reconciler.DriftStripped},
-		{"deleted", apply.Change{Action: apply.ActionCreate}, true, reconciler.DriftDeleted},
-		{"going", apply.Change{Action: apply.ActionWait}, true, reconciler.DriftDeleted},
-		{"with its namespace", apply.Change{Action: apply.ActionDefer}, true, reconciler.DriftDeleted},
-		{"new in Git, maybe", apply.Change{Action: apply.ActionCreate}, false, ""},
-		{"somebody else's, maybe", apply.Change{Action: apply.ActionAdopt}, false, ""},
+		{"a field", apply.Change{Action: apply.ActionUpdate, Drift: apply.WayChanged}, true, apply.WayChanged},
+		{"a field, of what may be newer", apply.Change{Action: apply.ActionUpdate, Drift: apply.WayChanged}, false, apply.WayChanged},
+		{"an immutable field", apply.Change{Action: apply.ActionReplace, Drift: apply.WayChanged}, true, apply.WayChanged},
+		{"without our labels", apply.Change{Action: apply.ActionAdopt, Drift: apply.WayStripped}, true, apply.WayStripped},
+		{"deleted", apply.Change{Action: apply.ActionCreate, Drift: apply.WayDeleted}, true, apply.WayDeleted},
+		{"new in Git, maybe", apply.Change{Action: apply.ActionCreate, Drift: apply.WayDeleted}, false, ""},
+		{"somebody else's, maybe", apply.Change{Action: apply.ActionAdopt, Drift: apply.WayStripped}, false, ""},
 		{"as it should be", apply.Change{Action: apply.ActionNone}, true, ""},
 		{"not in Git", apply.Change{Action: apply.ActionDelete}, true, ""},
 		{"not known", apply.Change{Action: apply.ActionLeave}, true, ""},

@@ -19,11 +19,7 @@ import (
 // watchStatus shows how sources and stacks are doing until the context ends: on a
 // terminal, as a table that is kept up to date; else as a line a change.
 func (s store) watchStatus(ctx context.Context, io streams, only []string) error {
-	_, err := s.report(ctx, only)
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case err != nil: // a typo is told at once, and a cluster without stacks
+	if _, err := s.report(ctx, only); err != nil && ctx.Err() == nil { // a typo is told at once, and a cluster without stacks
 		return err
 	}
 	if raw, size := terminal(io.out); raw != nil {

@@ -121,7 +121,7 @@ func (e *Engine) locate(req Request) (wanted []prepared, late []Change, errs Err
 // before, its CRD was taken away.
 func (e *Engine) late(req Request, o Object) Change {
 	change := Change{ID: IDOf(o.Unstructured), Action: ActionDefer, Origin: o.Origin, Reason: "checked once its CRD is served"}
-	if _, was := req.Known[change.ID]; was {
+	if _, was := req.Known[change.ID]; was || (req.Settled && len(req.Known) == 0) {
 		change.Drift = WayDeleted
 	}
 	return change
@@ -373,6 +373,7 @@ func (e *Engine) refused(ctx context.Context, req Request, change Change, err er
 	p := change.prepared
 	if ns := missingNamespace(err); ns != "" && ns == p.Namespace && comes(req, ns) {
 		change.Action, change.Reason = ActionDefer, "checked once namespace "+ns+" is there"
+		change.Drift = drifted(req, p, WayDeleted)
 		return change, nil
 	}
 	if isImmutable(err) && p.Replace {

@@ -1,9 +1,11 @@
 package reconciler
 
 import (
+	"context"
 	"strings"
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 )
 
 // claim notes anew who wants what. A stack whose claims stood in the way of
@@ -67,5 +69,6 @@ func (l *Loop) forget(name string, s *stackState) {
 	l.drifts.forget(name)
 	l.Secrets.Bao.Forget(s.declared.Source, name)
 	l.judged(Declared{Name: name})
-	l.Log.Info("stack removed", "stack", name, "revision", s.revision)
+	s.delivery.Ended(telemetry.ResultSuccess, nil)
+	l.Log.InfoContext(s.delivery.Context(context.Background()), "stack removed", "stack", name, "revision", s.revision)
 }

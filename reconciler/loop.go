@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/util/workqueue"
 
@@ -43,6 +44,9 @@ type Loop struct {
 	Secrets Secrets
 	// Said, where set, is called when a status changed. It must not call back.
 	Said func()
+	// Event, where set, tells the people who look at a Stack object. It must not wait,
+	// nor call back.
+	Event func(stack *unstructured.Unstructured, kind, reason, message string)
 	// Recorder measures what happens; nil: nobody does.
 	Recorder *telemetry.Recorder
 	Log      *slog.Logger
@@ -118,6 +122,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		l.statuses.ShutDown()
 		return nil
 	})
+	defer l.abandon()
 	return group.Wait()
 }
 

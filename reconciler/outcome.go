@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -51,6 +52,9 @@ func (l *Loop) failed(trip Trip, s *stackState, err error) {
 	s.clash(err)
 	if apply.Terminal(err) || inputsToBlame(err) || s.refused || misreferred(err) {
 		s.stalled, s.failures = trip.generation, 0
+		if s.generation == trip.generation {
+			s.delivery.Ended(telemetry.ResultFailure, err)
+		}
 		l.say(trip.Stack, s, true, reasonOf(err), err.Error())
 		l.setReady(trip.Stack, s, false)
 		return
@@ -90,7 +94,7 @@ func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
 	}
 	s.incomplete = run.Inventory.Partial || len(run.Inventory.Waiting) > 0
 	if s.applied != trip.generation {
-		s.deadline = time.Time{} // a new rollout, a new deadline
+		s.deadline, s.began = time.Time{}, run.Applying // a new rollout, a new deadline
 	}
 	s.applied = trip.generation
 	if s.generation == trip.generation {
@@ -195,6 +199,9 @@ func (l *Loop) settle(name string, s *stackState, h Health) {
 	switch {
 	case s.removed:
 		l.say(name, s, false, "Removing", orString(s.held, "its objects are on their way out"))
+		if s.held != "" {
+			s.delivery.Ended(telemetry.ResultSkip, nil)
+		}
 	case ready && len(s.contended) > 0:
 		s.deadline = time.Time{}
 		l.say(name, s, true, ConditionContended, s.contention())
@@ -204,6 +211,7 @@ func (l *Loop) settle(name string, s *stackState, h Health) {
 	case l.overdue(name, s):
 		l.say(name, s, true, "RolloutFailed", h.String())
 		l.rolledOut(name, s, telemetry.ResultTimeout)
+		s.delivery.Ended(telemetry.ResultTimeout, errors.New(s.shown(h.String())))
 	default:
 		l.say(name, s, false, "Progressing", h.String())
 	}
@@ -234,7 +242,7 @@ func (l *Loop) rolledOut(name string, s *stackState, result telemetry.Result) {
 	if s.late {
 		l.rolloutFailed(name, s)
 	}
-	l.Recorder.RolloutEnded(context.Background(), telemetry.Rollout{Stack: name, Result: result, Began: s.began, Committed: s.committed})
+	l.Recorder.RolloutEnded(s.delivery.Context(context.Background()), telemetry.Rollout{Stack: name, Result: result, Began: s.began, Committed: s.committed})
 }
 
 // setReady wakes the dependants in the moment a stack becomes Ready.
@@ -247,8 +255,10 @@ func (l *Loop) setReady(name string, s *stackState, ready bool) {
 	if s.announce {
 		l.rolledOut(name, s, telemetry.ResultSuccess)
 		s.announce = false
-		l.Log.Info("stack ready", "stack", name, "revision", s.revision, "objects", s.status.Objects,
+		s.delivery.Ended(telemetry.ResultSuccess, nil)
+		l.Log.InfoContext(s.delivery.Context(context.Background()), telemetry.MsgStackReady, "stack", name, "revision", s.revision, "objects", s.status.Objects,
 			"leadTime", time.Since(s.pushed).Round(time.Millisecond).String())
+		l.eventReady(name, s)
 	}
 	for other, o := range l.stacks {
 		if o.applied != o.generation && slices.Contains(o.declared.dependencies(), name) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/render"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
@@ -42,11 +43,12 @@ type Trip struct {
 	Key      secrets.HashKey // of the checksums by which they do
 	Apply    apply.Request   // all but the objects
 
-	judge      func(Run) apply.Plan // looks for drift in a plan, and may leave some of it
-	corrects   bool                 // drift is put right, not only looked at
-	seen       map[apply.ID]time.Time
-	generation int64  // of the inputs, for the loop
-	handled    string // the request by hand that it answers
+	judge      func(context.Context, Run) apply.Plan // looks for drift in a plan, and may leave some of it
+	corrects   bool                                  // drift is put right, not only looked at
+	seen       map[apply.ID]time.Time                // what moved, and when the watch told
+	delivery   *telemetry.Delivery                   // the trace that it belongs to
+	generation int64                                 // of the inputs, for the loop
+	handled    string                                // the request by hand that it answers
 }
 
 // Preview goes as far as the plan, and changes nothing.
@@ -60,7 +62,7 @@ func (p *Pipeline) Preview(ctx context.Context, trip Trip) Run {
 		run.Plan, err = p.Plan(ctx, trip.request(run.Secrets))
 	}
 	if err == nil && trip.judge != nil {
-		run.Plan = trip.judge(run)
+		run.Plan = trip.judge(ctx, run)
 	}
 	run.Secrets.Objects, run.Secrets.Unresolved = nil, nil // plaintext ends here, but for what the plan holds
 	run.Err, run.Took = trip.Secrets.Redactor.Error(err), time.Since(run.Started)
@@ -72,6 +74,7 @@ func (p *Pipeline) Reconcile(ctx context.Context, trip Trip) Run {
 	trip.Apply.Direct = trip.Trigger == TriggerRevision || trip.Trigger == TriggerDependency
 	run := p.Preview(ctx, trip)
 	if run.Err == nil {
+		run.Applying = time.Now()
 		run.Inventory, run.Err = p.Apply(ctx, run.Plan)
 	}
 	if run.Err == nil {
@@ -106,6 +109,7 @@ type Run struct {
 	Health    Health
 	Err       error
 	Started   time.Time
+	Applying  time.Time // when the apply began; zero: it did not
 	Took      time.Duration
 }
 

@@ -28,7 +28,8 @@ const (
 
 // process is what a worker does with a name from the queue.
 func (l *Loop) process(ctx context.Context, name string) {
-	next, trip := l.next(ctx, name)
+	next, trip := l.next(name)
+	ctx = trip.delivery.Context(ctx)
 	switch next {
 	case stepGo:
 		l.finish(ctx, trip, l.reconcile(ctx, trip))
@@ -42,12 +43,14 @@ func (l *Loop) process(ctx context.Context, name string) {
 
 // reconcile goes down the road. A panic in one stack is that stack's error.
 func (l *Loop) reconcile(ctx context.Context, trip Trip) (run Run) {
+	defer l.arrived(trip, &run)
 	defer recovered(trip, &run)
 	return l.Pipeline.Reconcile(ctx, trip)
 }
 
 // preview is reconcile for those who only look.
 func (l *Loop) preview(ctx context.Context, trip Trip) (run Run) {
+	defer l.arrived(trip, &run)
 	defer recovered(trip, &run)
 	return l.Pipeline.Preview(ctx, trip)
 }
@@ -61,7 +64,7 @@ func recovered(trip Trip, run *Run) {
 
 // next decides, under the lock, from what is known now: so the newest inputs
 // always win.
-func (l *Loop) next(ctx context.Context, name string) (step, Trip) {
+func (l *Loop) next(name string) (step, Trip) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s, ok := l.stacks[name]
@@ -73,12 +76,12 @@ func (l *Loop) next(ctx context.Context, name string) (step, Trip) {
 	l.urgent.Delete(name)
 	if reason, message, stalled := l.blocked(name, s); reason != "" {
 		s.status.HandledAt = s.handled
+		s.givesUp(reason, message, stalled)
 		l.say(name, s, stalled, reason, message)
 		return stepBlocked, Trip{}
 	}
 	next, why := l.due(name, s, triggers)
 	if next == stepGo && s.applied != s.generation && s.stalled != s.generation && !s.removed {
-		s.began = time.Now()
 		l.say(name, s, false, "Progressing", "applying "+s.revision)
 	}
 	if next == stepGo || next == stepPreview {
@@ -87,7 +90,7 @@ func (l *Loop) next(ctx context.Context, name string) (step, Trip) {
 		}
 		trip := l.trip(name, s, why)
 		trip.corrects = next == stepGo
-		trip.judge = func(run Run) apply.Plan { return l.judge(ctx, trip, run) }
+		trip.judge = func(ctx context.Context, run Run) apply.Plan { return l.judge(ctx, trip, run) }
 		return next, trip
 	}
 	return next, Trip{}

@@ -88,11 +88,16 @@ func (l *Loop) retireStack(source *sourceState, name, unsure string) {
 			unsure = "nobody remembers what it allows to be deleted"
 		}
 	}
-	if !s.removed {
+	leaves := !s.removed
+	if leaves {
+		l.supersede(name, s)
 		s.generation++
 		s.pushed = time.Now()
 	}
 	s.removed, s.broken, s.ready, s.wants, s.rendered, s.hash = true, nil, false, nil, nil, ""
 	s.declared.Source, s.unsure, s.revision = source.config.Name, unsure, source.snapshot.Commit
+	if leaves {
+		s.deliver(source)
+	}
 	l.trigger(name, TriggerRevision)
 }

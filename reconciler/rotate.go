@@ -11,6 +11,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
 
@@ -90,7 +91,7 @@ func (l *Loop) secretsMoved(name string, s *stackState, asked map[secrets.Read]s
 		case asked[read] != version:
 		case changed && version != "":
 			if !s.moved {
-				l.Log.Info("secret moved", "stack", name, "path", read.Path, "why", s.masked(why))
+				l.Log.Info(telemetry.MsgSecretMoved, "stack", name, "path", read.Path, "why", s.masked(why))
 			}
 			s.moved = true
 		case away == nil && secrets.Unavailable(err):
@@ -190,9 +191,10 @@ func (l *Loop) saySecrets(name string, s *stackState, err error) {
 	}
 	switch {
 	case before == "":
-		l.Log.Warn("secrets unavailable", "stack", name, "error", s.stale)
+		l.Log.Warn(telemetry.MsgSecretsAway, "stack", name, "error", s.stale)
+		l.warn(name, s, reasonSecretsAway, reasonSecretsAway, condition.Message)
 	case s.stale == "":
-		l.Log.Info("secrets available again", "stack", name)
+		l.Log.Info(telemetry.MsgSecretsBack, "stack", name)
 	}
 	l.statuses.Add(name)
 }

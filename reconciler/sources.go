@@ -13,6 +13,7 @@ import (
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/render"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
@@ -23,9 +24,9 @@ func (l *Loop) wanted(stack string) bool { return l.Only == nil || l.Only(stack)
 // restart it goes on from what was accepted before, even if the remote is gone.
 func (l *Loop) follow(ctx context.Context, s *sourceState) {
 	if snapshot, err := l.Last(s.config.Fetch()); err == nil {
-		err = l.advance(ctx, s, snapshot)
+		ctx, err := l.advanceIn(ctx, l.Recorder.Resumed(commitOf(s, snapshot)), s, snapshot)
 		if err != nil && ctx.Err() == nil {
-			l.Log.Error("source failed", "source", s.config.Name, "error", err.Error())
+			l.Log.ErrorContext(ctx, telemetry.MsgSourceFailed, "source", s.config.Name, "error", err.Error())
 		}
 	}
 	failures := 0
@@ -61,18 +62,19 @@ func (l *Loop) pull(ctx context.Context, s *sourceState) error {
 	l.mu.Unlock()
 	snapshot, err := l.fetch(ctx, s)
 	if err == nil && (snapshot.Commit != s.snapshot.Commit || s.again) {
-		err = l.advance(ctx, s, snapshot)
+		ctx, err = l.advanceIn(ctx, l.Recorder.Pushed(commitOf(s, snapshot), began, time.Now()), s, snapshot)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	l.Recorder.SourceLooked(ctx, s.config.Name, err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.failing = err != nil
 	l.lookedAt(s, began, request)
 	l.release()
 	if err != nil {
-		l.Log.Error("source failed", "source", s.config.Name, "error", err.Error())
+		l.Log.ErrorContext(ctx, telemetry.MsgSourceFailed, "source", s.config.Name, "error", err.Error())
 		l.saySource(s, "Failed", err.Error())
 		return err
 	}
@@ -126,11 +128,11 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 		l.retire(s, candidates, broken)
 	}
 	l.claim()
-	l.Log.Info("source moved", "source", s.config.Name, "revision", snapshot.Commit, "ref", snapshot.Ref,
+	l.Log.InfoContext(ctx, telemetry.MsgSourceMoved, "source", s.config.Name, "revision", snapshot.Commit, "ref", snapshot.Ref,
 		"stacks", len(declared), "changed", moved, "broken", s.broken, "took", time.Since(seen).Round(time.Millisecond).String())
 	l.Recorder.SourceMoved(ctx, s.config.Name, moved, len(declared)-moved)
 	for _, b := range broken[:min(len(broken), shownFiles)] {
-		l.Log.Error("stack broken", "source", s.config.Name, "file", b.File, "error", short(b.Err.Error(), messageBytes))
+		l.Log.ErrorContext(ctx, telemetry.MsgStackBroken, "source", s.config.Name, "file", b.File, "error", short(b.Err.Error(), messageBytes))
 	}
 	s.status.Stacks = len(declared)
 	s.complaint = brokenFiles(broken)
@@ -230,20 +232,35 @@ func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Bro
 			continue
 		}
 		moved++
+		l.supersede(c.declared.Name, s)
 		s.take(c, source, seen)
 		l.judged(c.declared)
+		s.deliver(source)
 		l.trigger(c.declared.Name, TriggerRevision)
 	}
 	for _, b := range broken {
 		source.broken++
 		if name := l.nameOf(source, b); name != "" && !good[name] { // a broken file spoils no good one of its name
-			s := l.stack(name)
-			s.declared.Name, s.declared.Source, s.declared.File = name, source.config.Name, b.File
-			s.broken, s.reason, s.hash, s.revision, s.ready = b.Err, "InvalidStack", "", source.snapshot.Commit, false
+			l.breakStack(name, source, b)
 			l.trigger(name, TriggerRevision)
 		}
 	}
 	return moved
+}
+
+// breakStack notes that the file of a stack can't be used. Until it says something
+// else, later commits mean nothing for it.
+func (l *Loop) breakStack(name string, source *sourceState, b Broken) {
+	s := l.stack(name)
+	same := s.broken != nil && s.broken.Error() == b.Err.Error()
+	if !same {
+		l.supersede(name, s)
+	}
+	s.declared.Name, s.declared.Source, s.declared.File = name, source.config.Name, b.File
+	s.broken, s.reason, s.hash, s.revision, s.ready = b.Err, "InvalidStack", "", source.snapshot.Commit, false
+	if !same {
+		s.deliver(source)
+	}
 }
 
 // take makes a candidate what Git wants of the stack.
@@ -277,6 +294,7 @@ func (l *Loop) stack(name string) *stackState {
 	if !ok {
 		s = &stackState{parent: l.Cluster.Stack(name)}
 		s.status = statusOf(s.parent)
+		s.warned, s.holding = toldBefore(s.status)
 		s.asked, s.handled = s.status.HandledAt, s.status.HandledAt
 		s.declared.Name = name
 		l.stacks[name] = s

@@ -9,6 +9,7 @@ import (
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/render"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
@@ -74,6 +75,12 @@ type stackState struct {
 	written      string // the status that the cluster was told last
 	passing      bool   // its status is to be written in a moment
 	stuck        stuck
+
+	delivery  *telemetry.Delivery // of the newest inputs
+	traveling *telemetry.Delivery // the one in which a trip is under way
+	warned    string              // what the last Event warned of
+	holding   string              // the removal of which an Event said that it is held
+	events    []event             // for the Stack object, which isn't there yet
 }
 
 // clash notes that this stack has to be tried again when claims change.
@@ -117,14 +124,15 @@ type sourceState struct {
 	config    SourceConfig
 	snapshot  fetch.Snapshot
 	poke      chan struct{}
-	broken    int       // stacks that can't be read or rendered
-	complaint string    // about the files among them
-	again     bool      // a stack has to be rendered again even if no commit comes
-	advanced  bool      // at least one snapshot went through
-	failing   bool      // the last look at it failed
-	looked    time.Time // when the last look at it began
-	asked     string    // the last request by hand
-	handled   string    // the last request by hand that was carried out
+	broken    int             // stacks that can't be read or rendered
+	complaint string          // about the files among them
+	again     bool            // a stack has to be rendered again even if no commit comes
+	advanced  bool            // at least one snapshot went through
+	push      *telemetry.Push // the newest commit's trace
+	failing   bool            // the last look at it failed
+	looked    time.Time       // when the last look at it began
+	asked     string          // the last request by hand
+	handled   string          // the last request by hand that was carried out
 	status    SourceStatus
 }
 

@@ -73,6 +73,7 @@ func (l *Loop) say(name string, s *stackState, stalled bool, reason, message str
 	message = s.shown(message)
 	s.said = true
 	l.Recorder.StackSaid(context.Background(), name, reason)
+	l.eventSaid(name, s, stalled, reason, message)
 	s.status.Revision = s.revision
 	s.status.Held = nil
 	if s.held != "" {
@@ -168,6 +169,7 @@ func (l *Loop) writeStatus(ctx context.Context, name string) {
 	defer l.mu.Unlock()
 	if s, ok := l.stacks[name]; ok {
 		s.parent = newer(s.parent, parent)
+		l.sendEvents(name, s)
 		s.written = normal(want)
 		if l.Said != nil {
 			l.Said()

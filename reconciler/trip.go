@@ -35,6 +35,7 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 	trip.seen, s.seen = s.seen, nil
 	trip.handled = s.handled
 	trip.generation, s.hold = s.generation, trip.Apply.Hold
+	trip.delivery = l.deliveryFor(name, s, why)
 	return trip
 }
 
@@ -53,11 +54,14 @@ func (l *Loop) hold(source *sourceState, s *stackState) string {
 		case other.failing:
 			return fmt.Sprintf("source %s can't be fetched: objects may have moved there", name)
 		case !other.looked.After(s.pushed):
-			return fmt.Sprintf("source %s is looked at first: objects may have moved there", name)
+			return "source " + name + lookedAtFirst
 		}
 	}
 	return ""
 }
+
+// lookedAtFirst ends the reason for a hold that is over in a moment.
+const lookedAtFirst = " is looked at first: objects may have moved there"
 
 func (l *Loop) renderRequest(d Declared, source *sourceState) render.Request {
 	request := d.Render(source.snapshot.FS)

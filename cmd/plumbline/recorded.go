@@ -48,9 +48,6 @@ func ofStack(name string) []attribute.KeyValue {
 func recordedFetch(r *telemetry.Recorder, step reconciler.Step[fetch.Source, fetch.Snapshot]) reconciler.Step[fetch.Source, fetch.Snapshot] {
 	return timed(step, func(ctx context.Context, s fetch.Source, took time.Duration, err error) {
 		r.Fetched(ctx, s.Name, took, err)
-		if ctx.Err() == nil {
-			r.SourceLooked(ctx, s.Name, err)
-		}
 	})
 }
 

@@ -127,7 +127,7 @@ func campaign(ctx context.Context, client kubernetes.Interface, config reconcile
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				out.log.Info("leading", "identity", lock.Identity())
-				ended <- lead(ctx, config, out, leads)
+				ended <- lead(ctx, client, config, out, leads)
 				cancel()
 			},
 			OnStoppedLeading: func() {},
@@ -148,7 +148,7 @@ func campaign(ctx context.Context, client kubernetes.Interface, config reconcile
 	return errLeaseLost
 }
 
-func lead(ctx context.Context, config reconciler.Config, out signals, leads *leading) error {
+func lead(ctx context.Context, client kubernetes.Interface, config reconciler.Config, out signals, leads *leading) error {
 	mirrors, err := openMirrors(config)
 	if err != nil {
 		return err
@@ -160,6 +160,9 @@ func lead(ctx context.Context, config reconciler.Config, out signals, leads *lea
 	if err := loop.Cluster.Install(ctx); err != nil {
 		return err
 	}
+	events := newEvents(client.CoreV1().Events(eventsNamespace), out.log)
+	defer events.start(ctx)()
+	loop.Event = events.tell
 	out.recorder.Observe(loop.Snapshot)
 	defer out.recorder.Observe(nil) // whoever leads then tells
 	leads.Store(loop)

@@ -12,6 +12,7 @@ const Scope = "github.com/plumbline-dev/plumbline"
 // reconcile with its steps and its rollout.
 const (
 	SpanPush      = "push"
+	SpanStart     = "start"
 	SpanFetch     = "fetch"
 	SpanReconcile = "reconcile" // followed by the name of the stack
 	SpanRender    = "render"
@@ -63,6 +64,7 @@ const (
 	ResultError        Result = "error"        // what it was done with is
 	ResultTimeout      Result = "timeout"      // it was not Ready when it should have been
 	ResultCancellation Result = "cancellation" // newer inputs came, or the daemon stopped
+	ResultSkip         Result = "skip"         // it is suspended, or waits to be confirmed
 )
 
 // Action is what is done about drift.
@@ -91,6 +93,7 @@ const (
 	MsgSecretMoved       = "secret moved"
 	MsgSecretsAway       = "secrets unavailable"
 	MsgSecretsBack       = "secrets available again"
+	MsgEventFailed       = "event not written"
 	MsgTelemetryFailed   = "telemetry not exported"
 	MsgTelemetrySettings = "telemetry setting ignored"
 )
@@ -139,9 +142,10 @@ type Span struct {
 // Spans lists the spans that there are.
 func Spans() []Span {
 	return []Span{
-		{SpanPush, "", "A commit: from the look that found it until the last stack that it changed is Ready, or known not to become so. Carries `vcs.*`. Not recorded yet."},
+		{SpanPush, "", "A commit: from the look that found it until the last stack that it changed is Ready, or known not to become so. Carries `vcs.*`."},
+		{SpanStart, "", "A daemon began, with the commit that was accepted before: what `push` is, but for `fetch`."},
 		{SpanFetch, SpanPush, "Asking the remote, and fetching."},
-		{SpanReconcile + " STACK", SpanPush, "What the commit means for one stack. A trace of its own where no commit caused it, linked to the one of what is in the cluster. Not recorded yet."},
+		{SpanReconcile + " STACK", SpanPush, "What the commit means for one stack. It ends with its rollout, or when it is clear that there is none until somebody does something; `cicd.pipeline.result` says how. A run that no commit caused (drift, the resync, a hand, a secret that moved) is a trace of its own, linked to the one of the commit, and ends with the run."},
 		{SpanRender, SpanReconcile + " STACK", "Files become objects; below `push` for stacks that are rendered to find out whether a commit changed them."},
 		{SpanScan, SpanReconcile + " STACK", "The gate. Not recorded yet."},
 		{SpanResolve, SpanReconcile + " STACK", "References become values."},
@@ -176,6 +180,7 @@ func Records() []Record {
 		{MsgSecretMoved, []string{KeyStack, KeyPath, KeyWhy}, "OpenBao has something else than a stack read."},
 		{MsgSecretsAway, []string{KeyStack, KeyError}, "OpenBao can't be read; what was read last stays."},
 		{MsgSecretsBack, []string{KeyStack}, "It can be read again."},
+		{MsgEventFailed, []string{KeyStack, KeyError}, "A Kubernetes Event could not be written, at most once a minute; that it is forbidden, once."},
 		{MsgTelemetryFailed, []string{KeyError}, "Spans, metrics or logs could not be exported; at most once a minute."},
 		{MsgTelemetrySettings, []string{KeyError}, "An OTEL_* variable says what can't be done."},
 	}

@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -53,13 +54,25 @@ type Push struct {
 // Pushed begins the trace of a commit, at the time when the look began that found
 // it. That look had no span: most find nothing.
 func (r *Recorder) Pushed(c Commit, began, fetched time.Time) *Push {
+	p := r.push(SpanPush, c, began)
+	if p == nil {
+		return nil
+	}
+	_, fetch := r.tracer.Start(p.Context(context.Background()), SpanFetch, trace.WithTimestamp(began),
+		trace.WithAttributes(AttrSource.String(c.Source), AttrStep.String(SpanFetch), AttrStepResult.String(string(ResultSuccess))))
+	fetch.End(trace.WithTimestamp(fetched))
+	return p
+}
+
+// Resumed begins the trace of a start with a commit that was accepted before: nobody
+// pushed, and nothing is fetched.
+func (r *Recorder) Resumed(c Commit) *Push { return r.push(SpanStart, c, time.Now()) }
+
+func (r *Recorder) push(name string, c Commit, began time.Time) *Push {
 	if r.off() {
 		return nil
 	}
-	ctx, span := r.tracer.Start(context.Background(), SpanPush, trace.WithNewRoot(), trace.WithTimestamp(began), trace.WithAttributes(c.Attributes()...))
-	_, fetch := r.tracer.Start(ctx, SpanFetch, trace.WithTimestamp(began),
-		trace.WithAttributes(AttrSource.String(c.Source), AttrStep.String(SpanFetch), AttrStepResult.String(string(ResultSuccess))))
-	fetch.End(trace.WithTimestamp(fetched))
+	_, span := r.tracer.Start(context.Background(), name, trace.WithNewRoot(), trace.WithTimestamp(began), trace.WithAttributes(c.Attributes()...))
 	p := &Push{recorder: r, commit: c, span: span, deliveries: map[*Delivery]struct{}{}}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -125,7 +138,7 @@ type Delivery struct {
 	recorder *Recorder
 	push     *Push
 	span     trace.Span
-	ended    sync.Once
+	ended    atomic.Bool
 }
 
 // Deliver begins a stack's part of a push.
@@ -175,19 +188,28 @@ func (d *Delivery) Context(ctx context.Context) context.Context {
 // Ended says how it ended; only the first time counts. err is why, if anything is
 // to blame, and was masked already.
 func (d *Delivery) Ended(result Result, err error) {
-	if d == nil {
+	if d == nil || !d.ended.CompareAndSwap(false, true) {
 		return
 	}
-	d.ended.Do(func() {
-		text, class := "", ""
-		if err != nil {
-			text, class = clip(err.Error()), d.recorder.class(err)
-		}
-		d.span.SetAttributes(AttrResult.String(string(result)))
-		conclude(d.span, result, class, text)
-		d.span.End()
-		if d.push != nil {
-			d.push.end(d)
-		}
-	})
+	text, class := "", ""
+	if err != nil {
+		text, class = clip(err.Error()), d.recorder.class(err)
+	}
+	d.span.SetAttributes(AttrResult.String(string(result)))
+	conclude(d.span, result, class, text)
+	d.span.End()
+	if d.push != nil {
+		d.push.end(d)
+	}
 }
+
+// Finished is Ended for what a run came to: err is the run's, and was masked already.
+func (d *Delivery) Finished(err error) {
+	if d != nil {
+		result, _ := d.recorder.result(err)
+		d.Ended(result, err)
+	}
+}
+
+// Open is true until it has ended.
+func (d *Delivery) Open() bool { return d != nil && !d.ended.Load() }

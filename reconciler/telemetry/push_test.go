@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,4 +190,56 @@ func TestPanicGoesOn(t *testing.T) {
 		}
 	}()
 	_, _ = step(t.Context(), "")
+}
+
+// TestStacksEndAtOnce: each in its own goroutine, some twice, while the push is
+// published and the daemon stops.
+func TestStacksEndAtOnce(t *testing.T) {
+	w := newWitness(t)
+	const stacks = 50
+	var group sync.WaitGroup
+	for range 4 {
+		p := w.Pushed(Commit{Source: "src"}, time.Now(), time.Now())
+		for i := range stacks {
+			d := p.Deliver(fmt.Sprint(i), "revision")
+			for _, end := range []func(){func() { d.Ended(ResultSuccess, nil) }, func() { d.Finished(errBoom) }, func() { _ = d.Open() }} {
+				group.Go(end)
+			}
+		}
+		group.Go(func() { p.Deliver("late", "revision").Ended(ResultCancellation, nil) })
+		group.Go(func() { p.Published(nil) })
+		group.Go(w.Stopped)
+	}
+	group.Wait()
+	if want := 4 * (stacks + 3); len(w.spans.Started()) != want || len(w.spans.Ended()) != want {
+		t.Errorf("%d spans began, %d ended, want %d", len(w.spans.Started()), len(w.spans.Ended()), want)
+	}
+	if len(w.pushes) != 0 {
+		t.Error("pushes are kept")
+	}
+}
+
+// TestRunsOfTheirOwn: what no push caused ends with its run, as that went.
+func TestRunsOfTheirOwn(t *testing.T) {
+	w := newWitness(t)
+	for _, tt := range []struct {
+		err  error
+		want Result
+	}{{nil, ResultSuccess}, {errBoom, ResultError}, {context.Canceled, ResultCancellation}, {context.DeadlineExceeded, ResultTimeout}} {
+		d := w.Began("a", "hand", "abc", nil)
+		if !d.Open() {
+			t.Error("it ended before it began")
+		}
+		d.Finished(tt.err)
+		spans := w.spans.Ended()
+		if attributes := fmt.Sprint(spans[len(spans)-1].Attributes()); d.Open() || !strings.Contains(attributes, string(tt.want)) {
+			t.Errorf("%v: want %s: %s", tt.err, tt.want, attributes)
+		}
+	}
+	p := w.Resumed(Commit{Source: "src", Revision: "abc"})
+	p.Deliver("a", "revision").Ended(ResultSuccess, nil)
+	p.Published(nil)
+	if tree := w.tree(); !strings.Contains(tree, "start ") || strings.Contains(tree, SpanFetch) {
+		t.Error(tree)
+	}
 }

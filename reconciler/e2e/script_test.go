@@ -16,6 +16,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 )
 
 type scenarioKey struct{}
@@ -153,6 +155,22 @@ var words = map[string]word{
 	"expect-reason": {"expect-reason STACK REASON [regexp of the message]", 2, false, func(ctx context.Context, s script, args []string) error {
 		return s.expectReason(ctx, "Stack", args[0], args[1], strings.Join(args[2:], " "))
 	}},
+	"expect-event": {"expect-event STACK REASON [regexp of the message]: is shown by kubectl describe", 2, false, func(ctx context.Context, s script, args []string) error {
+		return eventually(ctx, func(ctx context.Context) error {
+			n, err := s.events(ctx, args[0], args[1], strings.Join(args[2:], " "))
+			if err == nil && n == 0 {
+				err = fmt.Errorf("no Event %s of %s", args[1], args[0])
+			}
+			return err
+		})
+	}},
+	"is-event": {"is-event COUNT STACK [REASON]: that many are shown, at once", 2, false, func(ctx context.Context, s script, args []string) error {
+		n, err := s.events(ctx, args[1], strings.Join(args[2:], " "), "")
+		if err == nil && strconv.Itoa(n) != args[0] {
+			err = fmt.Errorf("%d Events %v, want %s", n, args[1:], args[0])
+		}
+		return err
+	}},
 	"expect-source": {"expect-source NAME REASON [regexp of the message]", 2, false, func(ctx context.Context, s script, args []string) error {
 		return s.expectReason(ctx, "Source", s.source(args[0]), args[1], strings.Join(args[2:], " "))
 	}},
@@ -283,6 +301,37 @@ var words = map[string]word{
 		}
 		return nil
 	}},
+}
+
+// events counts what kubectl describe shows of a stack, as that looks for it. An
+// Event that stands for several counts as so many.
+func (s *scenario) events(ctx context.Context, stack, reason, message string) (n int, err error) {
+	u, err := s.cluster.get(ctx, "Stack", "", stack)
+	if gone(err) == nil {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	on, err := s.cluster.on("Event", "default")
+	if err != nil {
+		return 0, err
+	}
+	list, err := on.List(ctx, metav1.ListOptions{FieldSelector: fields.Set{"involvedObject.kind": "Stack", "involvedObject.name": stack,
+		"involvedObject.uid": string(u.GetUID())}.String()})
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range list.Items {
+		if reason != "" && e.Object["reason"] != reason {
+			continue
+		}
+		if holds(&e, []string{".message", ".*(?:" + message + ").*"}) == nil {
+			count, _, _ := unstructured.NestedInt64(e.Object, "count")
+			n += int(count)
+		}
+	}
+	return n, nil
 }
 
 func daemonWord(ctx context.Context, s script, args []string) error {

@@ -53,7 +53,7 @@ func (l *Loop) failed(trip Trip, s *stackState, err error) {
 	if apply.Terminal(err) || inputsToBlame(err) || s.refused || misreferred(err) {
 		s.stalled, s.failures = trip.generation, 0
 		if s.generation == trip.generation {
-			s.delivery.Ended(telemetry.ResultFailure, err)
+			l.giveUp(trip.Stack, s, telemetry.ResultFailure, err)
 		}
 		l.say(trip.Stack, s, true, reasonOf(err), err.Error())
 		l.setReady(trip.Stack, s, false)
@@ -211,7 +211,7 @@ func (l *Loop) settle(name string, s *stackState, h Health) {
 	case l.overdue(name, s):
 		l.say(name, s, true, "RolloutFailed", h.String())
 		l.rolledOut(name, s, telemetry.ResultTimeout)
-		s.delivery.Ended(telemetry.ResultTimeout, errors.New(s.shown(h.String())))
+		l.giveUp(name, s, telemetry.ResultTimeout, errors.New(s.shown(h.String())))
 	default:
 		l.say(name, s, false, "Progressing", h.String())
 	}

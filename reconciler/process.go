@@ -76,7 +76,7 @@ func (l *Loop) next(name string) (step, Trip) {
 	l.urgent.Delete(name)
 	if reason, message, stalled := l.blocked(name, s); reason != "" {
 		s.status.HandledAt = s.handled
-		s.givesUp(reason, message, stalled)
+		l.stuck(name, s, reason, message, stalled)
 		l.say(name, s, stalled, reason, message)
 		return stepBlocked, Trip{}
 	}

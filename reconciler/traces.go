@@ -3,6 +3,8 @@ package reconciler
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
@@ -103,12 +105,38 @@ func (l *Loop) abandon() {
 	l.Recorder.Stopped()
 }
 
-// givesUp ends the delivery of a stack that goes on only when somebody does something.
-func (s *stackState) givesUp(reason, message string, stalled bool) {
+// stuck ends the delivery of a stack that goes on only when somebody does something.
+func (l *Loop) stuck(name string, s *stackState, reason, message string, stalled bool) {
 	switch {
 	case stalled:
-		s.delivery.Ended(telemetry.ResultFailure, errors.New(s.shown(message)))
-	case reason == "Suspended":
-		s.delivery.Ended(telemetry.ResultSkip, nil)
+		l.giveUp(name, s, telemetry.ResultFailure, errors.New(s.shown(message)))
+	case reason == "Suspended", reason == "DependencyNotReady" && l.hopeless(s):
+		l.giveUp(name, s, telemetry.ResultSkip, nil)
 	}
+}
+
+// giveUp ends a delivery that did not come to its end, and those that wait for it.
+// Otherwise a push would last, unseen, until somebody mends what it broke.
+func (l *Loop) giveUp(name string, s *stackState, result telemetry.Result, err error) {
+	s.delivery.Ended(result, err)
+	for other, o := range l.stacks {
+		if o.applied != o.generation && o.delivery.Open() && o.delivery != o.traveling && slices.Contains(o.declared.dependencies(), name) {
+			l.giveUp(other, o, telemetry.ResultSkip, nil)
+		}
+	}
+}
+
+// hopeless is true for a stack that waits for one which was given up.
+func (l *Loop) hopeless(s *stackState) bool {
+	return slices.ContainsFunc(s.declared.dependencies(), func(dep string) bool {
+		source, _, _ := strings.Cut(dep, ".")
+		d, ok := l.stacks[dep]
+		switch {
+		case !ok:
+			return !l.readyElsewhere(dep) && (l.sources[source] == nil || l.sources[source].advanced)
+		case d.current() && d.ready:
+			return false
+		}
+		return d.removed || d.broken != nil || d.late || d.applied != d.generation && !d.delivery.Open()
+	})
 }

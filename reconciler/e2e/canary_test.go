@@ -427,6 +427,11 @@ func (h *heard) leftovers(s *scenario) {
 		}
 		h.add("OTLP "+signal, h.otlp["/v1/"+signal])
 	}
+	for _, part := range []string{`"involvedObject":{"kind":"Stack"`, `"reason":"SecretsRefused"`, `"reason":"Refused"`, `"reason":"Ready"`} {
+		if !bytes.Contains(s.proxy.said, []byte(part)) {
+			h.t.Errorf("no Event with %s was written", part)
+		}
+	}
 	h.add("what was written to Stacks, Sources and Events", s.proxy.said)
 	for _, dir := range []string{filepath.Join(s.dir, "plumbline"), s.temp, filepath.Join(s.dir, "sops")} {
 		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {

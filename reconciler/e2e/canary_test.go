@@ -427,10 +427,13 @@ func (h *heard) leftovers(s *scenario) {
 		}
 		h.add("OTLP "+signal, h.otlp["/v1/"+signal])
 	}
-	for _, part := range []string{`"involvedObject":{"kind":"Stack"`, `"reason":"SecretsRefused"`, `"reason":"Refused"`, `"reason":"Ready"`} {
-		if !bytes.Contains(s.proxy.said, []byte(part)) {
-			h.t.Errorf("no Event with %s was written", part)
+	for _, part := range []string{"kind: Stack", "reason: SecretsRefused", "reason: Refused", "reason: RenderFailed", "objects ready, "} {
+		if !bytes.Contains(h.said["the cluster's events"], []byte(part)) {
+			h.t.Errorf("no Event has %q", part)
 		}
+	}
+	if !bytes.Contains(s.proxy.said, []byte("objects ready, ")) { // in whatever encoding
+		h.t.Error("what was written to Events was not seen")
 	}
 	h.add("what was written to Stacks, Sources and Events", s.proxy.said)
 	for _, dir := range []string{filepath.Join(s.dir, "plumbline"), s.temp, filepath.Join(s.dir, "sops")} {

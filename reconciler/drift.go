@@ -130,13 +130,17 @@ func (l *Loop) judge(ctx context.Context, trip Trip, run Run) apply.Plan {
 	if !ok || s.mode() == DriftOff || l.rotatedAway(s, trip, run) {
 		return plan
 	}
-	open := map[apply.ID]bool{}
+	open, left := map[apply.ID]bool{}, []string{}
 	for _, c := range plan.Changes {
 		open[c.ID] = c.Action != apply.ActionNone
-		if c.Drift != "" {
-			l.judgeChange(ctx, trip, s, c, &plan)
+		if c.Drift == "" {
+			continue
+		}
+		if drift, fresh := l.judgeChange(ctx, trip, s, c, &plan); fresh && drift.Action == ActionLeave {
+			left = append(left, drift.String())
 		}
 	}
+	l.eventDrift(s, trip.Stack, EventWarning, "DriftDetected", left)
 	for _, id := range l.drifts.of(trip.Stack) {
 		if !open[id] { // somebody else put it back, or nobody wants it any more
 			l.closeDrift(ctx, trip.Stack, id, time.Now())
@@ -145,9 +149,9 @@ func (l *Loop) judge(ctx context.Context, trip Trip, run Run) apply.Plan {
 	return plan
 }
 
-func (l *Loop) judgeChange(ctx context.Context, trip Trip, s *stackState, c apply.Change, plan *apply.Plan) {
+func (l *Loop) judgeChange(ctx context.Context, trip Trip, s *stackState, c apply.Change, plan *apply.Plan) (drift *openDrift, fresh bool) {
 	before := l.drifts.find(trip.Stack, c.ID) // it was not put right yet
-	drift, fresh := l.noteDrift(trip, s, c)
+	drift, fresh = l.noteDrift(trip, s, c)
 	if before == nil && trip.corrects && s.mode() == DriftCorrect {
 		if reason := s.insisted(c, drift.Drift); reason != "" {
 			drift.Action, s.contended[c.ID] = ActionContend, reason
@@ -160,6 +164,7 @@ func (l *Loop) judgeChange(ctx context.Context, trip Trip, s *stackState, c appl
 	if drift.Action != ActionCorrect {
 		l.tell(ctx, drift)
 	}
+	return drift, fresh
 }
 
 // rotatedAway is true after a restart for a stack that read something else from
@@ -174,8 +179,15 @@ func (l *Loop) corrected(ctx context.Context, s *stackState, run Run) {
 	if s.known != nil {
 		s.knows(s.known, run.Plan)
 	}
+	for id := range run.Inventory.When { // the watch tells of our own writes too
+		if live, ok := l.Watched(observe.ID(id)); ok && apply.Fingerprint(live.Fingerprint) == s.known[id].Fingerprint {
+			delete(s.seen, id)
+		}
+	}
+	var right []string
 	for _, id := range l.drifts.of(run.Stack) {
 		if at, ok := run.Inventory.When[id]; ok {
+			right = append(right, l.drifts.find(run.Stack, id).String())
 			l.closeDrift(ctx, run.Stack, id, at)
 			continue
 		}
@@ -184,4 +196,5 @@ func (l *Loop) corrected(ctx context.Context, s *stackState, run Run) {
 			l.tell(ctx, drift)
 		}
 	}
+	l.eventDrift(s, run.Stack, EventNormal, "DriftCorrected", right)
 }

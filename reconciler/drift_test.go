@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
+	"github.com/plumbline-dev/plumbline/reconciler/observe"
 )
 
 // A course is what becomes of the drift of one object over some trips.
@@ -26,7 +27,8 @@ var driftedID = apply.ID{Group: "apps", Kind: "Deployment", Namespace: "o11y", N
 
 func newCourse(t *testing.T, mode DriftMode) course {
 	c := course{t: t, lines: &bytes.Buffer{}, s: &stackState{generation: 1, applied: 1, revision: "abc", known: map[apply.ID]apply.Applied{driftedID: {}}}}
-	c.l = &Loop{Log: slog.New(slog.NewJSONHandler(c.lines, nil)), stacks: map[string]*stackState{"home.app": c.s}}
+	c.l = &Loop{Log: slog.New(slog.NewJSONHandler(c.lines, nil)), stacks: map[string]*stackState{"home.app": c.s},
+		Watched: func(observe.ID) (observe.Entry, bool) { return observe.Entry{}, false }}
 	c.s.declared.Source, c.s.declared.Spec.Drift.Mode = "home", mode
 	return c
 }
@@ -99,7 +101,7 @@ func TestEveryDriftIsToldOnce(t *testing.T) {
 		for range 20 { // which is no fight: it was never put right
 			c.trip(errors.New("a webhook is away"), changed())
 		}
-		if status := c.l.drifts.status("home.app"); status == nil || !strings.Contains(status.Message, "Deployment.apps o11y/web: changed by hpa: spec.replicas: 5 → 2") {
+		if status := c.l.drifts.status("home.app"); status == nil || !strings.Contains(status.Message, "Deployment.apps o11y/web: changed by hpa: spec.replicas: 2 → 5") {
 			t.Errorf("status %v", status)
 		}
 		c.trip(nil, changed())

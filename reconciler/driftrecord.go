@@ -72,7 +72,7 @@ func (l *Loop) Drifts(stack string) []Drift {
 // errorOfDrift bounds what a record says of a failed correction, in bytes.
 const errorOfDrift = 1024
 
-// String is "Deployment.apps o11y/web: changed by kubectl-edit: spec.replicas: 5 → 2".
+// String is "Deployment.apps o11y/web: changed by kubectl-edit: spec.replicas: 2 → 5".
 func (d Drift) String() string {
 	name := d.Object.Name
 	if d.Object.Namespace != "" {
@@ -86,9 +86,14 @@ func (d Drift) String() string {
 		if i == 2 {
 			return fmt.Sprintf("%s and %d more fields", s, len(d.Fields)-i)
 		}
-		s += map[bool]string{true: ": ", false: "; "}[i == 0] + f.String()
+		s += map[bool]string{true: ": ", false: "; "}[i == 0] + moved(f)
 	}
 	return s
+}
+
+// moved is a field as it drifted: from what Git wants to what was found.
+func moved(f apply.FieldChange) string {
+	return apply.FieldChange{Path: f.Path, Have: f.Want, Want: f.Have}.String()
 }
 
 // noteDrift makes the record of an object that a plan found to have drifted.
@@ -173,7 +178,7 @@ func (d Drift) attributes() []any {
 		telemetry.KeyAction, string(d.Action), telemetry.KeySeen, d.Seen.UTC().Format(time.RFC3339Nano)}
 	var lines []string
 	for _, f := range d.Fields {
-		lines = append(lines, f.String())
+		lines = append(lines, moved(f))
 	}
 	for _, optional := range []struct{ key, text string }{{telemetry.KeyFields, strings.Join(lines, "\n")}, {telemetry.KeyManager, d.Manager},
 		{telemetry.KeyOperation, d.Operation}, {telemetry.KeyError, d.Error}} {

@@ -128,3 +128,12 @@ func (l *Loop) eventReady(name string, s *stackState) {
 	l.event(s, name, EventNormal, "Ready", fmt.Sprintf("%s: %s objects ready, %s after the commit was seen",
 		s.revision[:min(len(s.revision), 12)], s.status.Objects, time.Since(s.pushed).Round(time.Millisecond)))
 }
+
+// eventDrift tells of the drift that one run found: one Event, however many objects.
+func (l *Loop) eventDrift(s *stackState, name, kind, reason string, drifts []string) {
+	if n := len(drifts); n == 1 {
+		l.event(s, name, kind, reason, drifts[0])
+	} else if n > 1 {
+		l.event(s, name, kind, reason, fmt.Sprintf("%d objects: %s", n, someOf(drifts)))
+	}
+}

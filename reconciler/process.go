@@ -177,6 +177,8 @@ func (l *Loop) due(name string, s *stackState, triggers map[Trigger]bool) (step,
 		return stepGo, TriggerDrift
 	case triggers[TriggerDrift] && l.suspicious(name, s):
 		return l.drifted(name, s)
+	case triggers[TriggerDrift]:
+		s.seen = nil // these were the events of our own writes
 	}
 	return stepObserve, ""
 }

@@ -45,7 +45,7 @@ func TestSentence(t *testing.T) {
 		{lab.Record{"msg": "source moved", "source": "team", "revision": "a307950ff", "changed": 1.0, "stacks": 2.0}, "source team is at a307950: 1 of 2 stacks changed"},
 		{lab.Record{"msg": "run", "stack": "team.shop", "trigger": "drift", "changed": 1.0, "unchanged": 3.0}, ""},
 		{lab.Record{"msg": "drift", "stack": "team.shop", "kind": "Deployment.apps", "namespace": "shop", "name": "shop", "what": "changed", "manager": "kubectl",
-			"fields": "spec.replicas: 0 → 2\nspec.paused: true → (none)", "seconds": 0.0421}, "team.shop  Deployment.apps shop/shop: changed by kubectl: spec.replicas: 0 → 2, put right after 42 ms"},
+			"fields": "spec.replicas: 2 → 0\nspec.paused: true → (none)", "seconds": 0.0421}, "team.shop  Deployment.apps shop/shop: changed by kubectl: spec.replicas: 2 → 0, put right after 42 ms"},
 		{lab.Record{"msg": "drift", "stack": "team.shop", "kind": "Service", "namespace": "shop", "name": "shop", "what": "deleted"}, "team.shop  Service shop/shop: deleted"},
 		{lab.Record{"msg": "run", "stack": "team.shop", "trigger": "interval", "unchanged": 3.0}, ""},
 		{lab.Record{"msg": "run", "stack": "team.shop", "held": "too many"}, "team.shop  deletions held: too many"},

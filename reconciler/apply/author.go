@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"bytes"
 	"reflect"
 	"time"
 
@@ -32,7 +31,7 @@ func authorOf(before, answer *unstructured.Unstructured) Author {
 			continue
 		}
 		theirs := &fieldpath.Set{}
-		if theirs.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)) != nil || !overlap(theirs, moved) {
+		if theirs.FromJSON(entry.FieldsV1.GetRawReader()) != nil || !overlap(theirs, moved) {
 			continue
 		}
 		if at := entry.Time; author.Manager == "" || (at != nil && at.After(author.At)) {
@@ -57,7 +56,7 @@ func owned(u *unstructured.Unstructured) *fieldpath.Set {
 			continue
 		}
 		set := &fieldpath.Set{}
-		if set.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)) != nil {
+		if set.FromJSON(entry.FieldsV1.GetRawReader()) != nil {
 			continue
 		}
 		if all == nil {

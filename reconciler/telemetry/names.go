@@ -120,7 +120,7 @@ const (
 	KeyNamespace = "namespace"
 	KeyName      = "name"
 	KeyWhat      = "what"
-	KeyFields    = "fields" // a line each: path: have → want
+	KeyFields    = "fields" // a line each: path: as Git has it → as it was found
 	KeyManager   = "manager"
 	KeyOperation = "operation"
 	KeyChanged   = "changed"

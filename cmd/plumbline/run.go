@@ -163,7 +163,11 @@ func lead(ctx context.Context, client kubernetes.Interface, config reconciler.Co
 	events := newEvents(client.CoreV1().Events(eventsNamespace), out.log)
 	defer events.start(ctx)()
 	loop.Event = events.tell
-	out.recorder.Observe(loop.Snapshot)
+	api, err := restConfig(config.Cluster)
+	if err != nil {
+		return err
+	}
+	out.recorder.Observe(expiring(loop.Snapshot, certificatesOf(config, api)))
 	defer out.recorder.Observe(nil) // whoever leads then tells
 	leads.Store(loop)
 	return loop.Run(ctx)

@@ -66,6 +66,8 @@ const (
 	apiRequests
 	secretReads
 	baoAvailable
+	certificateExpiry
+	gateException
 	buildInfo
 	metricCount
 )
@@ -101,12 +103,14 @@ var table = [metricCount]Metric{
 	sourceFailing:  {"plumbline.source.failing", Gauge, "", by(AttrSource), "1 when the last look at the source failed.", nil},
 	sourceSuccess:  {"plumbline.source.success.time", Gauge, "s", by(AttrSource), "When the source was looked at last without a failure, in Unix time.", nil},
 
-	queueDepth:    {"plumbline.queue.depth", Gauge, "{stack}", by(AttrQueue), "Stacks that wait for a worker (`stacks`, `looks`) or for a status to be written (`statuses`).", nil},
-	watchRestarts: {"plumbline.watch.restarts", Counter, "{restart}", by(AttrKind), "Watches that broke and were started again.", nil},
-	apiRequests:   {"plumbline.api.requests", Counter, "{request}", by(AttrVerb, AttrStatus), "Requests to the API server, by verb (`dry-run` is an apply that changes nothing) and class of the answer (`2xx` … `5xx`, `429`, `none`).", nil},
-	secretReads:   {"plumbline.secret.reads", Counter, "{read}", by(AttrStepResult), "Values read from OpenBao for a run, and reads that failed.", nil},
-	baoAvailable:  {"plumbline.openbao.available", Gauge, "", by(), "1 when OpenBao answered the last time, 0 when it did not; absent where none is configured.", nil},
-	buildInfo:     {"plumbline.build.info", Gauge, "", by(AttrVersion, AttrGoVersion), "Always 1.", nil},
+	queueDepth:        {"plumbline.queue.depth", Gauge, "{stack}", by(AttrQueue), "Stacks that wait for a worker (`stacks`, `looks`) or for a status to be written (`statuses`).", nil},
+	watchRestarts:     {"plumbline.watch.restarts", Counter, "{restart}", by(AttrKind), "Watches that broke and were started again.", nil},
+	apiRequests:       {"plumbline.api.requests", Counter, "{request}", by(AttrVerb, AttrStatus), "Requests to the API server, by verb (`dry-run` is an apply that changes nothing) and class of the answer (`2xx` … `5xx`, `429`, `none`).", nil},
+	secretReads:       {"plumbline.secret.reads", Counter, "{read}", by(AttrStepResult), "Values read from OpenBao for a run, and reads that failed.", nil},
+	baoAvailable:      {"plumbline.openbao.available", Gauge, "", by(), "1 when OpenBao answered the last time, 0 when it did not; absent where none is configured.", nil},
+	certificateExpiry: {"plumbline.certificate.expiry.time", Gauge, "s", by(AttrCertificate), "When a certificate expires that the daemon connects or checks a server with, in Unix time: `kubernetes client`, `kubernetes CA`, `openbao CA`, or `NAME CA` of a source. Of several in a file, the one that is next.", nil},
+	gateException:     {"plumbline.gate.exception.expiry.time", Gauge, "s", by(AttrStack, AttrException), "When an exception of a stack from the gate expires, in Unix time. Not recorded yet.", nil},
+	buildInfo:         {"plumbline.build.info", Gauge, "", by(AttrVersion, AttrGoVersion), "Always 1.", nil},
 }
 
 // Metrics lists every metric there is, in the order of the reference page.

@@ -80,6 +80,7 @@ func everything(ctx context.Context, r *Recorder) {
 		return Snapshot{
 			Stacks: []Stack{{Name: "s", Source: "src", Revision: "abc", Ready: true, Objects: 3, ReadyObjects: 2, Drift: map[string]int{"Deployment.apps": 1}}},
 			Queues: map[string]int{"stacks": 4}, OpenBao: &available,
+			Certificates: map[string]time.Time{"kubernetes client": time.Unix(1, 0)}, Exceptions: []Exception{{"s", "CVE-2026-1", time.Unix(1, 0)}},
 		}
 	})
 	r.DriftDetected(ctx, Drift{Kind: "Deployment.apps", Manager: "kubectl", Action: ActionCorrect, Took: time.Second})
@@ -274,6 +275,29 @@ func TestValues(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+}
+
+// TestFirstExpiryCounts has more exceptions than there may be series.
+func TestFirstExpiryCounts(t *testing.T) {
+	w := newWitness(t)
+	exceptions := []Exception{}
+	for i := range mostValues + 20 {
+		exceptions = append(exceptions, Exception{"s", fmt.Sprintf("CVE-%d", i), time.Unix(int64(1000-i), 0)})
+	}
+	w.Observe(func() Snapshot {
+		return Snapshot{Exceptions: exceptions, Certificates: map[string]time.Time{"openbao CA": time.Unix(2_000_000_000, 5)}}
+	})
+	points := w.points(t)
+	have := points["plumbline.gate.exception.expiry.time"]
+	if len(have) != mostValues+1 {
+		t.Errorf("%d series, not %d", len(have), mostValues+1)
+	}
+	if first := have[attribute.NewSet(AttrStack.String("s"), AttrException.String(other))]; first != float64(1000-mostValues-19) {
+		t.Errorf("the first of the others expires at %v", first)
+	}
+	if at := points["plumbline.certificate.expiry.time"][attribute.NewSet(AttrCertificate.String("openbao CA"))]; at != 2_000_000_000 {
+		t.Errorf("the certificate expires at %v", at)
+	}
 }
 
 func TestTransportCounts(t *testing.T) {

@@ -38,6 +38,8 @@ const (
 	AttrStatus      = attribute.Key("plumbline.status")
 	AttrObjectState = attribute.Key("plumbline.object.state")
 	AttrInputs      = attribute.Key("plumbline.inputs")
+	AttrCertificate = attribute.Key("plumbline.certificate")
+	AttrException   = attribute.Key("plumbline.exception")
 
 	AttrPipeline   = semconv.CICDPipelineNameKey
 	AttrRunID      = semconv.CICDPipelineRunIDKey

@@ -14,6 +14,16 @@ type Snapshot struct {
 	Queues map[string]int // how many wait, by queue
 	// OpenBao is nil where none is configured.
 	OpenBao *bool
+	// Certificates are when those expire that the daemon uses, by what they are for.
+	Certificates map[string]time.Time
+	// Exceptions are those from the gate.
+	Exceptions []Exception
+}
+
+// Exception lets pass until then what the gate would refuse.
+type Exception struct {
+	Stack, ID string
+	Expires   time.Time
 }
 
 // Stack is how a stack is.
@@ -59,7 +69,31 @@ func (r *Recorder) observe(_ context.Context, to metric.Observer) error {
 	if now.OpenBao != nil {
 		o.set(baoAvailable, truth(*now.OpenBao))
 	}
+	o.expiries(now)
 	return nil
+}
+
+// expiries tells of what ends by itself. What is beyond a bound shares a series,
+// which is of the one that ends first.
+func (o observation) expiries(now Snapshot) {
+	first := map[id]map[attribute.Set]time.Time{certificateExpiry: {}, gateException: {}}
+	note := func(which id, at time.Time, values ...string) {
+		set := o.attributes(which, values)
+		if known, ok := first[which][set]; !ok || at.Before(known) {
+			first[which][set] = at
+		}
+	}
+	for name, at := range now.Certificates {
+		note(certificateExpiry, at, name)
+	}
+	for _, e := range now.Exceptions {
+		note(gateException, e.Expires, e.Stack, e.ID)
+	}
+	for which, sets := range first {
+		for set, at := range sets {
+			o.to.ObserveFloat64(o.gauges[which], float64(at.Unix()), metric.WithAttributeSet(set))
+		}
+	}
 }
 
 // observation is one collection.

@@ -15,6 +15,7 @@ otel-collector) dir=$name module=go.opentelemetry.io/collector/otelcol package=.
 victoria-logs) dir=$name module=github.com/VictoriaMetrics/VictoriaLogs package=$module/app/victoria-logs ;;
 # Every service discovery links its cloud's SDK. The shipped configuration lists its targets, so none is needed.
 prometheus | promtool) dir=prometheus module=github.com/prometheus/prometheus package=$module/cmd/$name tags=remove_all_sd ;;
+promql) dir=$name module=github.com/prometheus/prometheus package=. ;;
 # Not built by the ordinary tests: seven CPU minutes, for a version that is two years behind what is shipped. No newer
 # one can be had as a module.
 grafana) dir=$name module=github.com/grafana/grafana package=./pkg/cmd/grafana tags=oss ;;

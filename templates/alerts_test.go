@@ -81,6 +81,7 @@ func TestAlertsFire(t *testing.T) {
 
 // TestAlertCasesFindMistakes breaks each wait, each threshold and each condition, by one minute, one day or one word: some case fails.
 func TestAlertCasesFindMistakes(t *testing.T) {
+	t.Parallel()
 	promtool := program(t, "promtool")
 	text, err := os.ReadFile(rulesFile)
 	if err != nil {

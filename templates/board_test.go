@@ -82,12 +82,12 @@ func (b *board) finish(uid, title, description, from string) ([]byte, error) {
 func (b *board) variables() []object {
 	source := func(name, label, plugin string) object {
 		return object{"type": "datasource", "name": name, "label": label, "query": plugin, "regex": "", "refresh": 1, "hide": 0,
-			"multi": false, "includeAll": false, "options": []any{}, "skipUrlSync": false}
+			"multi": false, "includeAll": false, "skipUrlSync": false}
 	}
 	choice := func(name, label, query string) object {
 		return object{"type": "query", "name": name, "label": label, "datasource": metricsSource, "query": object{"qryType": 1, "query": query, "refId": name},
 			"definition": query, "refresh": 2, "sort": 1, "regex": "", "hide": 0, "multi": true, "includeAll": true, "allValue": ".*",
-			"current": object{"text": []string{"All"}, "value": []string{"$__all"}}, "options": []any{}, "skipUrlSync": false}
+			"current": object{"text": []string{"All"}, "value": []string{"$__all"}}, "skipUrlSync": false}
 	}
 	return []object{
 		source("metrics", "Metrics", "prometheus"),

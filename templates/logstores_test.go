@@ -2,6 +2,7 @@ package templates_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
@@ -87,6 +88,12 @@ func logQL(r records) string {
 
 // table shows records, their fields as columns: field, title, field, title…
 func (b *board) table(width, height int, title, description string, r records, fields []string, more ...change) {
+	known := telemetry.Records()[slices.IndexFunc(telemetry.Records(), func(k telemetry.Record) bool { return k.Message == r.message })].Fields
+	for i := 0; i < len(fields); i += 2 {
+		if !slices.Contains(known, fields[i]) {
+			panic(fmt.Sprintf("%s: the record %q has no field %s", title, r.message, fields[i]))
+		}
+	}
 	names := append([]string{"Time", "Time", "timestamp", "Time"}, fields...) // Loki has either, by version
 	all := []change{transform("extractFields", object{"source": "labels", "format": "json", "replace": true, "keepTime": true})}
 	all = append(all, columns(names...)...)

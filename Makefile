@@ -6,10 +6,10 @@ LINT  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export PLUMBLINE_LAB := $(CACHE)/plumbline-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab test test-canary test-fast fuzz lint fmt generate bench demo clean
+.PHONY: help build lab test test-canary test-fast test-grafana fuzz lint fmt generate bench demo clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/plumbline
 	go build -trimpath -ldflags "-s -w" -o bin/plumbline ./cmd/plumbline
@@ -30,6 +30,9 @@ test-fast: ## run the tests that need no control plane
 test-canary: lab ## show that a secret which isn't masked is found: once for each place that masks
 	PLUMBLINE_TEST_UNMASK=1 go test -count=1 -timeout 30m -v -run TestCanaryCatches ./reconciler/e2e
 
+test-grafana: lab ## show the dashboards' queries to a real Grafana (the first time takes minutes)
+	PLUMBLINE_TEST_GRAFANA=1 go test -count=1 -timeout 30m -v -run 'TestDashboardsHaveData|TestGrafanaStarts' ./reconciler/e2e ./stacks
+
 fuzz: ## fuzz each parser of outside input for a while
 	./fuzz.sh 30s
 
@@ -44,7 +47,7 @@ fmt: ## format
 	gofmt -w $$(git ls-files '*.go')
 
 generate: ## write schemas and reference pages anew
-	go test ./reconciler ./reconciler/telemetry ./reconciler/observe/expressions ./cmd/plumbline -run 'TestSchemas|TestReference' -update
+	go test ./reconciler ./reconciler/telemetry ./reconciler/observe/expressions ./cmd/plumbline ./templates -run 'TestSchemas|TestReference|TestDashboardsAreCurrent' -update
 
 clean: ## remove what was built
 	rm -rf bin $(CACHE)

@@ -290,7 +290,7 @@ func knownMetrics(t *testing.T) map[string][]string {
 // fieldsOf finds the names of fields in a query of logs.
 var (
 	fieldsOfLogsQL = regexp.MustCompile("(?:^|[ (])\"?([A-Za-z_.]+)\"?:(?:[=~]|in\\()|by \\(([^)]*)\\)")
-	fieldsOfLogQL  = regexp.MustCompile("(?:[|{] ?)([A-Za-z_]+)(?:=~|=|!=)|by \\(([^)]*)\\)")
+	fieldsOfLogQL  = regexp.MustCompile(`(?:[|{] ?)([A-Za-z_]+)(?:=~|=|!=)|by \(([^)]*)\)`)
 	messageOf      = regexp.MustCompile("_msg:=\"([^\"]*)\"|\\|~ `\\^([^$]*)\\$`")
 )
 

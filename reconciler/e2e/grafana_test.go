@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ func (s *scenario) everythingHappens(t *testing.T) {
 			"  template: {metadata: {labels: {app: " + name + "}}, spec: {containers: [{name: web, image: \"" + image + "\"}]}}\n"
 	}
 	files := map[string]string{}
-	for name, spec := range map[string]string{"keep": "", "look": "drift: {mode: detect}", "late": "ready: {timeout: 2s}", "fight": "", "bad": "", "rest": "suspend: true"} {
+	for name, spec := range map[string]string{"keep": "", "look": "drift: {mode: detect}", "hand": "drift: {mode: detect}", "late": "ready: {timeout: 2s}", "fight": "", "bad": "", "rest": "suspend: true"} {
 		files[name+"/stack.yaml"] = "{apiVersion: plumbline.dev/v1alpha1, kind: Stack, metadata: {name: " + name + "}, spec: {kustomize: {path: .}, " + spec + "}}"
 		files[name+"/kustomization.yaml"] = "resources: [app.yaml]"
 		files[name+"/app.yaml"] = configMaps(2, name, "a")
@@ -69,7 +70,7 @@ func (s *scenario) everythingHappens(t *testing.T) {
 		must(t, err)
 	}
 	must(t, s.run(t.Context(), s.plane.Plumbline))
-	for _, stack := range []string{"keep", "look", "late", "fight", "bad"} {
+	for _, stack := range []string{"keep", "look", "hand", "late", "fight", "bad"} {
 		must(t, s.expectReady(t.Context(), s.stack("home", stack)))
 	}
 
@@ -85,10 +86,14 @@ func (s *scenario) everythingHappens(t *testing.T) {
 	}
 	must(t, s.expectLog(t.Context(), "msg", "drift", "name", "keep-0", "action", "correct"))
 	must(t, s.expectLog(t.Context(), "msg", "drift", "name", "look-0", "action", "leave"))
-	must(t, s.cluster.patch(t.Context(), "ConfigMap", s.namespace, "look-1", "{data: {value: moved}}"))
-	must(t, s.expectLog(t.Context(), "msg", "drift", "name", "look-1"))
-	must(t, s.cluster.patch(t.Context(), "ConfigMap", s.namespace, "look-1", "{data: {value: a}}"))
-	must(t, s.expectLog(t.Context(), "msg", "drift resolved", "name", "look-1"))
+	must(t, s.cluster.patch(t.Context(), "ConfigMap", s.namespace, "hand-0", "{data: {value: moved}}"))
+	must(t, s.expectLog(t.Context(), "msg", "drift", "name", "hand-0", "action", "leave"))
+	cmd := exec.CommandContext(t.Context(), binary, "reconcile", s.stack("home", "hand"))
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.plane.Kubeconfig)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("plumbline reconcile: %v\n%s", err, out)
+	}
+	must(t, s.expectLog(t.Context(), "msg", "drift resolved", "name", "hand-0"))
 	must(t, s.insist(t.Context(), "Deployment", "fight", "{spec: {replicas: 5}}", "autoscaler"))
 	must(t, s.expectReason(t.Context(), "Stack", s.stack("home", "fight"), "Contended", ""))
 }
@@ -131,7 +136,7 @@ func startLoki(t *testing.T) string {
 		host, port, _ := strings.Cut(address, ":")
 		config := fmt.Sprintf(`auth_enabled: false
 server: {http_listen_address: %[1]s, http_listen_port: %[2]s, grpc_listen_address: %[1]s, grpc_listen_port: %[3]d, log_level: warn}
-common: {path_prefix: %[4]q, replication_factor: 1, instance_addr: %[1]s, ring: {instance_addr: %[1]s, kvstore: {store: inmemory}}, storage: {filesystem: {chunks_directory: %[4]q, rules_directory: %[4]q}}}
+common: {path_prefix: %[4]q, replication_factor: 1, instance_addr: %[1]s, ring: {instance_addr: %[1]s, kvstore: {store: inmemory}}, storage: {filesystem: {chunks_directory: %[4]s/chunks, rules_directory: %[4]s/rules}}}
 schema_config: {configs: [{from: 2024-01-01, store: tsdb, object_store: filesystem, schema: v13, index: {prefix: index_, period: 24h}}]}
 analytics: {reporting_enabled: false}
 `, host, port, grpc, dir)
@@ -223,17 +228,15 @@ func (w watching) board(t *testing.T, store, name string) (b board) {
 	return served.Dashboard
 }
 
-// unrecorded are panels of records that the daemon doesn't write yet.
+// unrecorded are panels of what the daemon doesn't record yet.
 var unrecorded = []string{}
 
 // shows waits until the query has an answer.
 func (w watching) shows(t *testing.T, where string, target map[string]any) {
 	t.Helper()
 	waits := slices.ContainsFunc(unrecorded, func(title string) bool { return strings.Contains(where, title) })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	if waits {
-		ctx, cancel = context.WithTimeout(t.Context(), 2*time.Second)
-	}
+	patience := map[bool]time.Duration{true: 2 * time.Second, false: 20 * time.Second}[waits]
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err := eventually(ctx, func(ctx context.Context) error { return w.answers(ctx, target) })
 	switch {
@@ -284,8 +287,8 @@ func (w watching) answers(ctx context.Context, target map[string]any) error {
 			return errors.New(result.Error)
 		}
 		for _, frame := range result.Frames {
-			last := frame.Data.Values
-			if len(last) > 1 && slices.ContainsFunc(last[1], func(value any) bool { return value != nil }) { // the first is the time
+			columns := frame.Data.Values // the value is the last one; what is no number is null
+			if len(columns) > 1 && slices.ContainsFunc(columns[len(columns)-1], func(value any) bool { return value != nil }) {
 				return nil
 			}
 		}

@@ -88,7 +88,7 @@ func overview(b *board) ([]byte, error) {
 	b.panel(8, 8, "timeseries", "Waiting", "Stacks that wait for a worker, and statuses that wait to be written.",
 		[]object{over(fmt.Sprintf("max by (%s) (%s)", label(telemetry.AttrQueue), metricOf("plumbline.queue.depth")), braces(telemetry.AttrQueue))}, unit("short"))
 	b.panel(8, 8, "timeseries", "Watches started again", "By kind. Each costs a list.", []object{over(total("plumbline.watch.restarts", "", "$__interval", kindOf)+" or vector(0)", braces(kindOf))}, bars)
-	b.panel(8, 8, "timeseries", "Memory", "Resident, with the text of the program: some 60 MiB of it are files that the kernel may drop.",
+	b.panel(8, 8, "timeseries", "Memory", "Resident: the text of the program is part of it, which the kernel may drop and read again.",
 		[]object{over(ofDaemon("process_resident_memory_bytes"), "{{instance}}")}, unit("bytes"))
 	b.panel(8, 8, "timeseries", "CPU", "Of one core.", []object{over(ofDaemon("rate(process_cpu_seconds_total[$__rate_interval])"), "{{instance}}")}, unit("percentunit"))
 

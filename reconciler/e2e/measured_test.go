@@ -43,13 +43,15 @@ func TestDriftIsMeasured(t *testing.T) {
 	left := s.recorded(t, victoriaLogs, fmt.Sprintf(`{service.name="plumbline"} _msg:="drift" stack:=%q`, look))
 	for _, r := range []map[string]string{corrected, left} {
 		for key, want := range map[string]string{"source": s.source("home"), "kind": "ConfigMap", "namespace": s.namespace, "what": "changed", "manager": "somebody", "operation": "Update",
-			"fields": `data.value: "moved" → "a"`, "k8s.cluster.name": "home"} {
+			"fields": `data.value: "a" → "moved"`, "k8s.cluster.name": "home"} {
 			if r[key] != want {
 				t.Errorf("%s of %s is %q, not %q", key, r["name"], r[key], want)
 			}
 		}
 		if at, err := time.Parse(time.RFC3339, r["changed"]); err != nil || at.Before(changed) || at.After(time.Now()) {
 			t.Errorf("changed is %q, and it was at %s", r["changed"], changed)
+		} else if seen, err := time.Parse(time.RFC3339, r["seen"]); err != nil || seen.Before(at) {
+			t.Errorf("seen at %q, and it was changed at %q (%v)", r["seen"], r["changed"], err)
 		}
 	}
 	if corrected["name"] != "keep-0" || corrected["action"] != "correct" || corrected["corrected"] == "" || corrected["seconds"] == "" {

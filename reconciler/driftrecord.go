@@ -175,7 +175,8 @@ func (l *Loop) tell(ctx context.Context, d *openDrift) {
 func (d Drift) attributes() []any {
 	list := []any{telemetry.KeyStack, d.Stack, telemetry.KeySource, d.Source, telemetry.KeyRevision, d.Revision, telemetry.KeyKind, d.Object.Kind,
 		telemetry.KeyNamespace, d.Object.Namespace, telemetry.KeyName, d.Object.Name, telemetry.KeyWhat, string(d.What),
-		telemetry.KeyAction, string(d.Action), telemetry.KeySeen, d.Seen.UTC().Format(time.RFC3339Nano)}
+		telemetry.KeyAction, string(d.Action), telemetry.KeySeen, d.Seen.UTC().Format(time.RFC3339Nano),
+		telemetry.KeyDetected, d.Detected.UTC().Format(time.RFC3339Nano)}
 	var lines []string
 	for _, f := range d.Fields {
 		lines = append(lines, moved(f))

@@ -127,6 +127,7 @@ const (
 	KeyOperation = "operation"
 	KeyChanged   = "changed"
 	KeySeen      = "seen"
+	KeyDetected  = "detected"
 	KeyAction    = "action"
 	KeyCorrected = "corrected"
 	KeySeconds   = "seconds" // from seen until corrected, as a number
@@ -168,9 +169,9 @@ type Record struct {
 // Records lists the log records that queries may rely on.
 func Records() []Record {
 	return []Record{
-		{MsgDrift, []string{KeyStack, KeySource, KeyRevision, KeyKind, KeyNamespace, KeyName, KeyWhat, KeyFields, KeyManager, KeyOperation, KeyChanged, KeySeen, KeyAction, KeyCorrected, KeySeconds, KeyError},
-			"An object was not as Git wants it although Git had not moved: once for each drift, when it was put right or it is clear that it stays. `action` is `correct`, `leave` or `contend`; without `corrected` it is still there, and `error` is why correcting it failed. `changed` and `manager` are absent where the object doesn't tell: who deletes something leaves no trace."},
-		{MsgDriftResolved, []string{KeyStack, KeySource, KeyRevision, KeyKind, KeyNamespace, KeyName, KeyWhat, KeyManager, KeySeen, KeyAction, KeyCorrected, KeySeconds}, "Drift that had stayed is gone."},
+		{MsgDrift, []string{KeyStack, KeySource, KeyRevision, KeyKind, KeyNamespace, KeyName, KeyWhat, KeyFields, KeyManager, KeyOperation, KeyChanged, KeySeen, KeyDetected, KeyAction, KeyCorrected, KeySeconds, KeyError},
+			"An object was not as Git wants it although Git had not moved: once for each drift, when it was put right or it is clear that it stays. `action` is `correct`, `leave` or `contend`; without `corrected` it is still there, and `error` is why correcting it failed. `seen` is when the watch told of it, `detected` when it was known what differs. `changed` and `manager` are absent where the object doesn't tell: who deletes something leaves no trace."},
+		{MsgDriftResolved, []string{KeyStack, KeySource, KeyRevision, KeyKind, KeyNamespace, KeyName, KeyWhat, KeyManager, KeySeen, KeyDetected, KeyAction, KeyCorrected, KeySeconds}, "Drift that had stayed is gone."},
 		{MsgRolloutFailed, []string{KeyStack, KeyRevision, KeyObjects, KeyTook, KeyWhy}, "A stack was not Ready in time; `why` says what it waits for, from its pods where they tell."},
 		{MsgRun, []string{KeyStack, KeyTrigger, KeyRevision, KeyTook}, "A run changed something; with `--verbose`, any run."},
 		{MsgRunFailed, []string{KeyStack, KeyTrigger, KeyRevision, KeyTook, KeyError}, "A run failed, otherwise than the one before."},

@@ -27,21 +27,23 @@ func (l *Loop) resumed(s *stackState) (step, Trigger) {
 const (
 	freeCorrections = 20 // within a minute
 	longestPause    = time.Second
+	longestLook     = 10 * time.Second // where drift is only looked at
 )
 
-// drifted says what to do about drift, and bounds how often one stack is put right.
+// drifted says what to do about drift, and bounds how often one stack is gone through.
 func (l *Loop) drifted(name string, s *stackState) (step, Trigger) {
-	switch s.mode() {
-	case DriftOff:
+	if s.mode() == DriftOff {
 		return stepObserve, ""
-	case DriftDetect:
-		return stepPreview, TriggerDrift
 	}
 	since := time.Since(s.drifted)
 	if since > time.Minute {
 		s.drifts = 0
 	}
-	pause := min(longestPause, 25*time.Millisecond<<min(max(0, s.drifts-freeCorrections), 8))
+	next, longest := stepGo, longestPause
+	if s.mode() == DriftDetect {
+		next, longest = stepPreview, longestLook
+	}
+	pause := min(longest, 25*time.Millisecond<<min(max(0, s.drifts-freeCorrections), 12))
 	if s.drifts >= freeCorrections && since < pause {
 		if !s.pausing {
 			s.pausing = true
@@ -51,21 +53,22 @@ func (l *Loop) drifted(name string, s *stackState) (step, Trigger) {
 	}
 	s.drifts++
 	s.drifted, s.pausing = time.Now(), false
-	return stepGo, TriggerDrift
+	return next, TriggerDrift
 }
 
 // suspicious compares what is known with what the watches say now. The events
 // of our own writes end here.
 func (l *Loop) suspicious(name string, s *stackState) bool {
-	contended := func(id apply.ID) bool { _, ok := s.contended[id]; return ok }
-	live := slices.DeleteFunc(l.OfStack(name), func(e observe.Entry) bool { return contended(apply.ID(e.ID)) })
-	known := 0
-	for id := range s.known {
-		if !contended(id) {
-			known++
+	live, there := l.OfStack(name), 0
+	for id, known := range s.known {
+		if known.UID != "" {
+			there++
+		}
+		if _, moved := s.seen[id]; moved && known.Adrift {
+			return true
 		}
 	}
-	if len(live) != known || s.parent == nil || s.wide() {
+	if len(live) != there || s.parent == nil || s.wide() {
 		return true
 	}
 	return slices.ContainsFunc(live, func(e observe.Entry) bool {
@@ -106,18 +109,36 @@ func (l *Loop) previewed(ctx context.Context, trip Trip) {
 		l.trigger(trip.Stack, TriggerSecrets)
 	}
 	s.failures, s.status.HandledAt = 0, trip.handled
-	s.knows(run.Plan.Known(), run.Plan)
+	if s.stalled == trip.generation {
+		s.stalled = 0
+	}
+	l.knows(s, run.Plan.Known(), run.Plan)
 	l.observeStack(trip.Stack, s)
 }
 
-// knows takes what is true of the stack's objects, and what was, of those that drifted.
-func (s *stackState) knows(known map[apply.ID]apply.Applied, plan apply.Plan) {
+// knows takes what is true of the stack's objects, and what isn't. The watch tells
+// every write to those that drifted: what others own, an entry doesn't show.
+func (l *Loop) knows(s *stackState, known map[apply.ID]apply.Applied, plan apply.Plan) {
+	for id := range s.known {
+		l.adrift.Delete(id)
+	}
 	s.known = known
 	for id, was := range plan.Drifted() {
 		if _, ok := known[id]; !ok {
 			known[id] = was
 		}
 	}
+	for id, is := range known {
+		if is.Adrift {
+			l.adrift.Store(id, nil)
+		}
+	}
+}
+
+// Attentive is true for an object that drifted and was not put right.
+func (l *Loop) Attentive(id observe.ID) bool {
+	_, adrift := l.adrift.Load(apply.ID(id))
+	return adrift
 }
 
 // judge looks for drift in a plan. It notes what there is, and takes out of the plan
@@ -127,12 +148,18 @@ func (l *Loop) judge(ctx context.Context, trip Trip, run Run) apply.Plan {
 	defer l.mu.Unlock()
 	plan := run.Plan
 	s, ok := l.stacks[trip.Stack]
+	if ok && s.mode() == DriftOff {
+		l.drifts.forget(trip.Stack)
+	}
 	if !ok || s.mode() == DriftOff || l.rotatedAway(s, trip, run) {
 		return plan
 	}
 	open, left := map[apply.ID]bool{}, []string{}
 	for _, c := range plan.Changes {
 		open[c.ID] = c.Action != apply.ActionNone
+		if c.Action == apply.ActionNone {
+			delete(s.contended, c.ID) // whoever insisted gave up
+		}
 		if c.Drift == "" {
 			continue
 		}
@@ -152,16 +179,23 @@ func (l *Loop) judge(ctx context.Context, trip Trip, run Run) apply.Plan {
 func (l *Loop) judgeChange(ctx context.Context, trip Trip, s *stackState, c apply.Change, plan *apply.Plan) (drift *openDrift, fresh bool) {
 	before := l.drifts.find(trip.Stack, c.ID) // it was not put right yet
 	drift, fresh = l.noteDrift(trip, s, c)
-	if before == nil && trip.corrects && s.mode() == DriftCorrect {
+	switch {
+	case c.Refused != nil:
+		drift.Error = short(s.shown(c.Refused.Error()), errorOfDrift)
+	case !trip.corrects || s.mode() != DriftCorrect:
+	case s.contended[c.ID].covers(contestable(drift.Drift)):
+		drift.Action, drift.told = ActionContend, before != nil && before.Action == ActionContend && before.told
+		plan.Leave(c.ID, s.contended[c.ID].reason)
+	case before == nil || before.Action == ActionContend:
 		if reason := s.insisted(c, drift.Drift); reason != "" {
-			drift.Action, s.contended[c.ID] = ActionContend, reason
+			drift.Action = ActionContend
 			plan.Leave(c.ID, reason)
 		}
 	}
 	if fresh {
 		l.Recorder.DriftDetected(ctx, drift.recorded())
 	}
-	if drift.Action != ActionCorrect {
+	if drift.Action != ActionCorrect || c.Refused != nil {
 		l.tell(ctx, drift)
 	}
 	return drift, fresh
@@ -177,7 +211,7 @@ func (l *Loop) rotatedAway(s *stackState, trip Trip, run Run) bool {
 // corrected closes the drift that a run put right, and says of the rest why not.
 func (l *Loop) corrected(ctx context.Context, s *stackState, run Run) {
 	if s.known != nil {
-		s.knows(s.known, run.Plan)
+		l.knows(s, s.known, run.Plan)
 	}
 	for id := range run.Inventory.When { // the watch tells of our own writes too
 		if live, ok := l.Watched(observe.ID(id)); ok && apply.Fingerprint(live.Fingerprint) == s.known[id].Fingerprint {
@@ -197,4 +231,16 @@ func (l *Loop) corrected(ctx context.Context, s *stackState, run Run) {
 		}
 	}
 	l.eventDrift(s, run.Stack, EventNormal, "DriftCorrected", right)
+}
+
+// refused says of drift that can't be put right that it is so, and tries again later:
+// whatever stands in the way may go. Nobody else of the stack waits for it.
+func (l *Loop) refused(name string, s *stackState, run Run) {
+	err := run.Plan.Refused()
+	if err == nil {
+		s.refusals, s.refusal = 0, ""
+		return
+	}
+	s.refusals, s.refusal = s.refusals+1, err.Error()
+	l.triggerAfter(name, TriggerRetry, backoff(s.refusals))
 }

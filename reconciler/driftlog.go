@@ -11,7 +11,7 @@ import (
 // the fields are forgotten; of what is over, the oldest.
 const (
 	driftsKept     = 1000
-	driftBytes     = 2 << 20 // of the fields of each, open and past
+	driftBytes     = 2 << 20 // of the fields, of open and of past drift each
 	fieldsOfDrift  = 20
 	pathOfDrift    = 512 // bytes of a field's path
 	managerOfDrift = 128 // bytes: the API server lets anybody call itself anything so long
@@ -28,7 +28,8 @@ type driftLog struct {
 
 type openDrift struct {
 	Drift
-	told bool // there is a log record of it
+	told bool   // there is a log record of it
+	sum  uint64 // of the fields, which may be forgotten
 }
 
 type driftKey struct {
@@ -47,11 +48,12 @@ func (d *driftLog) put(id apply.ID, drift Drift) *openDrift {
 	if old := d.open[key]; old != nil {
 		d.openBytes -= old.size()
 	}
+	sum := drift.sum()
 	if d.openBytes+drift.size() > driftBytes {
 		drift.Fields = nil
 	}
 	d.openBytes += drift.size()
-	d.open[key] = &openDrift{Drift: drift}
+	d.open[key] = &openDrift{Drift: drift, sum: sum}
 	return d.open[key]
 }
 

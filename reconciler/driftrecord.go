@@ -3,8 +3,8 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -136,8 +136,22 @@ func (s *stackState) fieldsOf(c apply.Change) []apply.FieldChange {
 }
 
 // same is true for two looks at one drift.
-func (d Drift) same(as Drift) bool {
-	return d.What == as.What && d.Manager == as.Manager && d.Changed.Equal(as.Changed) && slices.Equal(d.Fields, as.Fields)
+func (d *openDrift) same(as Drift) bool {
+	return d.What == as.What && d.Manager == as.Manager && d.Changed.Equal(as.Changed) && d.sum == as.sum()
+}
+
+var fieldSeed = maphash.MakeSeed()
+
+func (d Drift) sum() uint64 {
+	var h maphash.Hash
+	h.SetSeed(fieldSeed)
+	for _, f := range d.Fields {
+		for _, part := range []string{f.Path, f.Have, f.Want} {
+			_, _ = h.WriteString(part) // never fails
+			_ = h.WriteByte(0)
+		}
+	}
+	return h.Sum64()
 }
 
 // closeDrift notes that an object is as Git wants it again.

@@ -52,11 +52,40 @@ func (f fights) count(id apply.ID, fields []string, now time.Time) (field string
 	return field, over
 }
 
+// contention is why an object is left to somebody: which fields are taken back.
+type contention struct {
+	reason string
+	fields map[string]bool
+}
+
+// covers is true where nothing differs but what is contended.
+func (c contention) covers(fields []string) bool {
+	return len(c.fields) > 0 && !slices.ContainsFunc(fields, func(f string) bool { return !c.fields[f] })
+}
+
+// fightLooks is how often somebody who insists is looked at: it may have given up, or
+// have changed more than that.
+const fightLooks = 5 * time.Second
+
+func (l *Loop) watchFight(stack string, s *stackState, id apply.ID) {
+	if s.watching {
+		return
+	}
+	s.watching = true
+	time.AfterFunc(fightLooks, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		s.watching = false
+		s.saw(id)
+		l.trigger(stack, TriggerDrift)
+	})
+}
+
 // insisted is why an object is left to somebody else; "": it is not. It is asked once
 // for each time that an object has to be put right.
 func (s *stackState) insisted(c apply.Change, d Drift) string {
 	if s.fights == nil {
-		s.fights, s.contended = fights{}, map[apply.ID]string{}
+		s.fights, s.contended = fights{}, map[apply.ID]contention{}
 	}
 	field, over := s.fights.count(c.ID, contestable(d), time.Now())
 	if !over {
@@ -72,7 +101,16 @@ func (s *stackState) insisted(c apply.Change, d Drift) string {
 		what = "removes " + field
 	}
 	who := orString(d.Manager, "somebody whom the object doesn't name")
-	return fmt.Sprintf("%s: %s %s again and again, and is left to it: settle who owns this, then push, or plumbline reconcile %s", c.ID, who, what, d.Stack)
+	fields := maps.Clone(s.contended[c.ID].fields)
+	if fields == nil {
+		fields = map[string]bool{}
+	}
+	for _, name := range contestable(d) {
+		fields[name] = true
+	}
+	reason := fmt.Sprintf("%s: %s %s again and again, and is left to it: settle who owns this, then push, or plumbline reconcile %s", c.ID, who, what, d.Stack)
+	s.contended[c.ID] = contention{reason, fields}
+	return reason
 }
 
 // contestable are the fields that count.
@@ -92,7 +130,11 @@ func (s *stackState) rearm() { s.fights, s.contended = nil, nil }
 
 // contention says who insists on what.
 func (s *stackState) contention() string {
-	reasons := slices.Sorted(maps.Values(s.contended))
+	var reasons []string
+	for _, c := range s.contended {
+		reasons = append(reasons, c.reason)
+	}
+	slices.Sort(reasons)
 	if more := len(reasons) - shownObjects; more > 0 {
 		reasons = append(reasons[:shownObjects], fmt.Sprintf("and %d more objects", more))
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,10 +59,12 @@ type Loop struct {
 	drifts   driftLog
 	queue    workqueue.TypedDelayingInterface[string]
 	urgent   sync.Map                         // stacks that don't wait for their turn
+	adrift   sync.Map                         // objects that are known not to be as Git wants them
 	looks    workqueue.TypedInterface[string] // at health only: a stack that became Ready doesn't wait behind those that are applied
 	statuses workqueue.TypedDelayingInterface[string]
 	whys     workqueue.TypedInterface[string] // stacks whose pods are to be asked
 	fetches  chan struct{}
+	turns    atomic.Int64
 	progress time.Time // when the last of the passing states is to be written
 }
 
@@ -206,10 +209,11 @@ func (l *Loop) objectOf(stack string, id apply.ID, c observe.Change) {
 	}
 	if _, contended := s.contended[id]; contended {
 		l.looks.Add(stack)
+		l.watchFight(stack, s, id)
 		return
 	}
 	known, ours := s.known[id]
-	same := ours && !c.Gone && !c.Entry.Deleting && c.Entry.Stack == stack &&
+	same := ours && !known.Adrift && !c.Gone && !c.Entry.Deleting && c.Entry.Stack == stack &&
 		known.UID == c.Entry.UID && known.Fingerprint == apply.Fingerprint(c.Entry.Fingerprint)
 	if same {
 		l.looks.Add(stack)

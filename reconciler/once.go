@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,6 +33,7 @@ func (l *Loop) Preview(ctx context.Context, snapshot fetch.Snapshot) ([]apply.Pl
 		}
 		trip := l.trip(name, s, TriggerHand)
 		trip.Secrets.Stale, trip.Secrets.Look = false, true // what can't be known is no plan; and nothing is made
+		trip.Apply.Settled = false                          // what can't be applied is an error, also where it drifted
 		run := l.preview(ctx, trip)
 		if run.Err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, run.Err))
@@ -105,7 +107,7 @@ func (l *Loop) Written() bool {
 		return false
 	}
 	for _, s := range l.stacks {
-		if s.written != normal(s.status) {
+		if s.written != sha256.Sum256([]byte(normal(s.status))) {
 			return false
 		}
 	}

@@ -28,12 +28,12 @@ func (l *Loop) finish(ctx context.Context, trip Trip, run Run) {
 		return
 	}
 	l.opened(trip, s, run)
-	if s.recalls(l.Secrets.Key, trip, run) { // a restart is no reason to call it by a newer commit
+	if s.generation == trip.generation && s.recalls(l.Secrets.Key, trip, run) { // a restart is no reason to call it by a newer commit
 		s.revision, s.recalled = s.status.Revision, true
 	}
 	if run.Inventory.Applied != nil {
 		s.known = run.Inventory.Applied
-		s.parent = newer(s.parent, run.Inventory.Parent)
+		s.parent = newer(s.parent, slim(run.Inventory.Parent))
 	}
 	l.corrected(ctx, s, run)
 	s.held, s.removal = run.Plan.Held, run.Plan.Removal
@@ -121,6 +121,7 @@ func (l *Loop) succeeded(trip Trip, s *stackState, run Run) {
 		s.partials++
 	}
 	l.askAround(s)
+	l.refused(trip.Stack, s, run)
 	l.settle(trip.Stack, s, run.Health)
 }
 
@@ -205,6 +206,9 @@ func (l *Loop) settle(name string, s *stackState, h Health) {
 	case ready && len(s.contended) > 0:
 		s.deadline = time.Time{}
 		l.say(name, s, true, ConditionContended, s.contention())
+	case ready && s.refusal != "":
+		s.deadline = time.Time{}
+		l.say(name, s, true, "Refused", s.refusal)
 	case ready:
 		s.deadline, s.status.Digest = time.Time{}, apply.Digest(l.Secrets.Key, s.known)
 		l.say(name, s, false, "Ready", h.String())

@@ -28,6 +28,7 @@ const (
 
 // process is what a worker does with a name from the queue.
 func (l *Loop) process(ctx context.Context, name string) {
+	l.turns.Add(1)
 	next, trip := l.next(name)
 	ctx = trip.delivery.Context(ctx)
 	switch next {
@@ -144,7 +145,7 @@ func (l *Loop) waitsFor(s *stackState) []string {
 func (l *Loop) readyElsewhere(name string) bool {
 	u := l.Cluster.Stack(name)
 	return u != nil && slices.ContainsFunc(statusOf(u).Conditions, func(c metav1.Condition) bool {
-		return c.Type == ConditionReady && c.Status == metav1.ConditionTrue
+		return c.Type == ConditionReady && (c.Status == metav1.ConditionTrue || c.Reason == ConditionContended)
 	})
 }
 

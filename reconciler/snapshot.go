@@ -8,6 +8,9 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 )
 
+// Turns is how often a stack had its turn so far.
+func (l *Loop) Turns() int64 { return l.turns.Load() }
+
 // Snapshot is how all stacks are now, for whoever measures it. It may be called
 // from anywhere, at any time.
 func (l *Loop) Snapshot() telemetry.Snapshot {

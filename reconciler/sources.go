@@ -8,8 +8,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
@@ -158,7 +159,8 @@ func brokenFiles(broken []Broken) string {
 func (l *Loop) candidates(ctx context.Context, s *sourceState, snapshot fetch.Snapshot, declared []Declared) []candidate {
 	out := make([]candidate, len(declared))
 	next := &sourceState{config: s.config, snapshot: snapshot}
-	var group sync.WaitGroup
+	var group errgroup.Group // no more of them wait for their turn than there are: who drifted needs one too
+	group.SetLimit(max(1, cap(l.Pipeline.renders)))
 	for i, d := range declared {
 		hash, inputs := l.before(d.Name)
 		if hash == d.hash() {
@@ -167,9 +169,9 @@ func (l *Loop) candidates(ctx context.Context, s *sourceState, snapshot fetch.Sn
 				continue
 			}
 		}
-		group.Go(func() { out[i] = l.candidate(ctx, d, next) })
+		group.Go(func() error { out[i] = l.candidate(ctx, d, next); return nil })
 	}
-	group.Wait()
+	_ = group.Wait() // none fails: a candidate holds its own error
 	return out
 }
 

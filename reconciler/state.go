@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"crypto/sha256"
 	"errors"
 	"time"
 
@@ -48,7 +49,10 @@ type stackState struct {
 	drifted    time.Time
 	seen       map[apply.ID]time.Time // what moved since the last trip, and when the watch told
 	fights     fights
-	contended  map[apply.ID]string // what is left to somebody who insists, and why
+	contended  map[apply.ID]contention
+	watching   bool   // a look at a fight has its timer
+	refusals   int    // trips in a row that could not put all drift right
+	refusal    string // why
 
 	known        map[apply.ID]apply.Applied
 	parent       *unstructured.Unstructured
@@ -71,9 +75,9 @@ type stackState struct {
 	stale        string                           // why what was read may be old; "": it isn't
 	refused      bool                             // OpenBao does not give what it refers to
 	status       Status
-	said         bool   // the status is of this process, not of one before
-	written      string // the status that the cluster was told last
-	passing      bool   // its status is to be written in a moment
+	said         bool              // the status is of this process, not of one before
+	written      [sha256.Size]byte // hash of the status that the cluster was told last
+	passing      bool              // its status is to be written in a moment
 	stuck        stuck
 
 	delivery  *telemetry.Delivery // of the newest inputs

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"strings"
 	"time"
@@ -170,7 +171,7 @@ func (l *Loop) writeStatus(ctx context.Context, name string) {
 	if s, ok := l.stacks[name]; ok {
 		s.parent = newer(s.parent, parent)
 		l.sendEvents(name, s)
-		s.written = normal(want)
+		s.written = sha256.Sum256([]byte(normal(want)))
 		if l.Said != nil {
 			l.Said()
 		}
@@ -183,7 +184,10 @@ func statusOf(u *unstructured.Unstructured) Status {
 	if u == nil {
 		return s
 	}
-	if raw, ok := u.Object["status"].(map[string]any); ok {
+	switch raw := u.Object["status"].(type) {
+	case string: // see slim
+		_ = json.Unmarshal([]byte(raw), &s)
+	case map[string]any:
 		_ = runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &s) // what can't be read is written anew
 	}
 	return s

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"fmt"
-	"maps"
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 	"github.com/plumbline-dev/plumbline/render"
@@ -19,7 +18,6 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 			Foreign:   l.foreign,
 			Reserved:  l.Secrets.Reserved,
 			Ignore:    s.declared.Spec.Drift.ignored(),
-			Contended: maps.Clone(s.contended),
 			Settled:   s.applied == s.generation && s.generation > 0 && !s.removed && why != TriggerSecrets,
 		}}
 	trip.Unseal, trip.Secrets = l.sealed(s.declared)

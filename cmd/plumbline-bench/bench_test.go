@@ -39,11 +39,12 @@ func TestNeeded(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	o, err := parse([]string{"-stacks", "3, 40", "-count", "2"}, "Noop", nil, nil)
-	if err != nil || o.bench.String() != "Noop" || o.count != 2 || !cmp.Equal(o.stacks, []int{3, 40}) {
+	o, err := parse([]string{"-stacks", "3, 40", "-count", "2", "-objects", "8,100"}, "Noop", nil, nil)
+	if err != nil || o.bench.String() != "Noop" || o.count != 2 || !cmp.Equal(o.stacks, []int{3, 40}) || !cmp.Equal(o.objects, []int{8, 100}) {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	for _, args := range [][]string{{"-stacks", "0"}, {"-stacks", "many"}, {"-bench", "("}, {"Install"}} {
+	for _, args := range [][]string{{"-stacks", "0"}, {"-stacks", "many"}, {"-bench", "("}, {"Install"},
+		{"-objects", "10"}, {"-objects", "4"}, {"-samples", "0"}, {"-rest", "1ms"}} {
 		if _, err := parse(args, "", nil, nil); err == nil {
 			t.Errorf("%q: no error", args)
 		}
@@ -89,6 +90,9 @@ func TestRequests(t *testing.T) {
 	}
 	if sum != got.total() {
 		t.Errorf("the verbs make %v, the total is %v", sum, got.total())
+	}
+	if got := parseLeases([]byte(someMetrics)); got != 99 {
+		t.Errorf("%v requests about leases", got)
 	}
 }
 

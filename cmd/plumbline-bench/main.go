@@ -1,5 +1,5 @@
-// Command plumbline-bench measures the way from a commit to Ready, against a real
-// control plane and real Git, and prints Go benchmark text for benchstat.
+// Command plumbline-bench measures the way from a commit to Ready, and from drift
+// back, against a real control plane and real Git, and prints Go benchmark text for benchstat.
 //
 // docs/benchmarks.md says what is measured, and what came of it.
 package main
@@ -13,9 +13,11 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"k8s.io/klog/v2"
 )
@@ -29,6 +31,9 @@ Flags:
   -bench R        only what this regular expression matches, of names such as Install/stacks=100
                   (default: $BENCH, or everything)
   -stacks LIST    numbers of stacks (default 40,100,500,1000)
+  -objects LIST   numbers of objects for Drift, four in each stack (default 100,1000,5000)
+  -samples N      how many of them drift in each of the two phases, no object more than twice (default 200)
+  -rest TIME      for how long a daemon at rest is watched (default 1m)
   -count N        how often to measure each (default 1)
   -plumbline BIN  the daemon (default: build it)
   -lab BIN        the control plane (default: build it)
@@ -41,11 +46,17 @@ OneStack     a commit that changes the Deployment of one stack
 Restart      the daemon is stopped and started again
 Recheck      the first resync after that: the server is asked once whether all is as it was left
 Noop         the next resync: every stack is gone through although nothing moved
+Drift        somebody changes one object after the other, in names such as Drift/objects=1000/rest:
+             while the daemon has nothing else to do (rest), and while a commit brings as many
+             objects again (install)
 `
 
 type options struct {
 	bench          *regexp.Regexp
 	stacks         []int
+	objects        []int
+	samples        int
+	quietFor       time.Duration
 	count          int
 	plumbline, lab string
 	keep           string
@@ -81,6 +92,9 @@ func parse(args []string, pattern string, stdout, stderr io.Writer) (options, er
 	flags := flag.NewFlagSet("plumbline-bench", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	stacks := flags.String("stacks", "40,100,500,1000", "")
+	objects := flags.String("objects", "100,1000,5000", "")
+	flags.IntVar(&o.samples, "samples", 200, "")
+	flags.DurationVar(&o.quietFor, "rest", time.Minute, "")
 	flags.StringVar(&pattern, "bench", pattern, "")
 	flags.IntVar(&o.count, "count", 1, "")
 	flags.StringVar(&o.plumbline, "plumbline", "", "")
@@ -100,16 +114,25 @@ func parse(args []string, pattern string, stdout, stderr io.Writer) (options, er
 	if o.bench, err = regexp.Compile(pattern); err != nil {
 		return o, fmt.Errorf("-bench: %w", err)
 	}
-	o.stacks, err = numbers(*stacks)
+	if o.stacks, err = numbers("-stacks", *stacks, 1); err != nil {
+		return o, err
+	}
+	if o.samples < 1 || o.quietFor < time.Second {
+		return o, errors.New("-samples, -rest: want at least 1, and 1s")
+	}
+	if o.objects, err = numbers("-objects", *objects, len(kinds)); err == nil && slices.Min(o.objects) < 2*len(kinds) {
+		return o, errors.New("-objects: want two stacks at least")
+	}
 	return o, err
 }
 
-func numbers(list string) ([]int, error) {
+// numbers reads a list of multiples of a number.
+func numbers(flag, list string, of int) ([]int, error) {
 	var out []int
 	for _, s := range strings.Split(list, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("-stacks: %q is not a number of stacks", s)
+		if err != nil || n < 1 || n%of != 0 {
+			return nil, fmt.Errorf("%s: %q is not a number that can be divided by %d", flag, s, of)
 		}
 		out = append(out, n)
 	}
@@ -128,8 +151,16 @@ func measureAll(ctx context.Context, o options) error {
 			if !selected(o.bench, n) {
 				continue
 			}
-			if err := measure(ctx, o, n); err != nil {
+			if err := with(ctx, o, strconv.Itoa(n), n, measure); err != nil {
 				return fmt.Errorf("%d stacks: %w", n, err)
+			}
+		}
+		for _, n := range o.objects {
+			if !driftSelected(o.bench, n) {
+				continue
+			}
+			if err := with(ctx, o, fmt.Sprintf("drift-%d", n), n/len(kinds), measureDrift); err != nil {
+				return fmt.Errorf("%d objects: %w", n, err)
 			}
 		}
 	}

@@ -28,6 +28,7 @@ const patience = 20 * time.Minute
 // bench is one control plane with a number of stacks.
 type bench struct {
 	options
+	label   string // of what is left with -keep
 	n       int
 	dir     string
 	plane   *lab.Plane
@@ -39,16 +40,17 @@ type bench struct {
 	logFile *os.File
 	read    int    // records of the daemon's log that were looked at
 	commit  string // the one at which all stacks are
+	idle    resting
+	drifted int // objects that somebody changed
 }
 
-// measure goes through all benchmarks with so many stacks. What is not selected
-// is done all the same where a later one needs it, but without a floor.
-func measure(ctx context.Context, o options, n int) (err error) {
+// with gives do a control plane of its own, and a daemon that has no stacks yet.
+func with(ctx context.Context, o options, label string, n int, do func(context.Context, *bench) error) (err error) {
 	dir, err := os.MkdirTemp("", "plumbline-bench-")
 	if err != nil {
 		return err
 	}
-	b := &bench{options: o, n: n, dir: dir}
+	b := &bench{options: o, label: label, n: n, dir: dir}
 	defer func() { err = errors.Join(err, b.close()) }()
 	git, err := lab.ServeGit(filepath.Join(dir, "git"))
 	if err != nil {
@@ -58,6 +60,12 @@ func measure(ctx context.Context, o options, n int) (err error) {
 	if err := b.prepare(ctx, git); err != nil {
 		return err
 	}
+	return do(ctx, b)
+}
+
+// measure goes through all benchmarks of commits and resyncs. What is not selected
+// is done all the same where a later one needs it, but without a floor.
+func measure(ctx context.Context, b *bench) error {
 	for _, step := range []struct {
 		benchmark string
 		do        func(context.Context, bool) (result, error)
@@ -107,7 +115,7 @@ func (b *bench) prepare(ctx context.Context, git *lab.Git) (err error) {
 	if err := b.connect(); err != nil {
 		return err
 	}
-	for _, ns := range []string{namespace, floorNamespace} {
+	for _, ns := range []string{namespace, floorNamespace, otherNamespace} {
 		if err := b.namespace(ctx, ns); err != nil {
 			return err
 		}
@@ -218,7 +226,7 @@ func (b *bench) close() error {
 	if b.logFile != nil {
 		_ = b.logFile.Close()
 		if b.keep != "" {
-			errs = append(errs, os.Rename(b.logFile.Name(), filepath.Join(b.keep, fmt.Sprintf("daemon-%d.log", b.n))))
+			errs = append(errs, os.Rename(b.logFile.Name(), filepath.Join(b.keep, "daemon-"+b.label+".log")))
 		}
 	}
 	return errors.Join(append(errs, os.RemoveAll(b.dir))...)

@@ -84,6 +84,11 @@ func (b *bench) rest(ctx context.Context, r *result, before requests, server tim
 // commitReady pushes what was written, and waits until these stacks are Ready
 // with it. The clock starts before the push.
 func (b *bench) commitReady(ctx context.Context, message string, stacks int) (time.Duration, error) {
+	return b.commitReadyAfter(ctx, message, stacks, func() {})
+}
+
+// commitReadyAfter calls pushed when the daemon was told.
+func (b *bench) commitReadyAfter(ctx context.Context, message string, stacks int, pushed func()) (time.Duration, error) {
 	if _, err := b.repo.Git("add", "-A"); err != nil {
 		return 0, err
 	}
@@ -101,6 +106,7 @@ func (b *bench) commitReady(ctx context.Context, message string, stacks int) (ti
 	if err := b.poke(ctx); err != nil {
 		return 0, err
 	}
+	pushed()
 	err = b.allReady(ctx, commit, stacks)
 	b.commit = commit
 	return time.Since(start), err

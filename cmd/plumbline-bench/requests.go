@@ -96,11 +96,27 @@ func (r requests) values() []value {
 
 // countRequests reads the server's metrics.
 func countRequests(ctx context.Context, client rest.Interface) (requests, error) {
+	text, err := readMetrics(ctx, client)
+	return parseRequests(text), err
+}
+
+func readMetrics(ctx context.Context, client rest.Interface) ([]byte, error) {
 	text, err := client.Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the server's metrics: %w", err)
 	}
-	return parseRequests(text), nil
+	return text, nil
+}
+
+// parseLeases counts the requests of the election.
+func parseLeases(text []byte) (sum float64) {
+	for line := range bytes.Lines(text) {
+		metric, labels, n, ok := parseSample(string(line))
+		if ok && metric == "apiserver_flowcontrol_dispatched_requests_total" && labels["flow_schema"] == leasesSchema {
+			sum += n
+		}
+	}
+	return sum
 }
 
 func parseRequests(text []byte) requests {

@@ -11,12 +11,15 @@ import (
 const (
 	namespace      = "bench" // of the daemon's objects
 	floorNamespace = "floor" // of the same objects, applied by a bare loop
+	otherNamespace = "other" // of as many objects of the daemon again, which come while others drift
 	sourceName     = "bench"
 	nameLabel      = "app.kubernetes.io/name"
 )
 
 // stackFiles is one stack: four objects, in a directory of its own.
-func stackFiles(i int, tag string) map[string]string {
+func stackFiles(i int, tag string) map[string]string { return stackFilesIn(namespace, i, tag) }
+
+func stackFilesIn(namespace string, i int, tag string) map[string]string {
 	app := appName(i)
 	dir := "stacks/" + app + "/"
 	files := map[string]string{

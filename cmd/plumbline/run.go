@@ -111,6 +111,27 @@ func tuneCollector() (ballast []byte) {
 
 var errLeaseLost = errors.New("the lease was lost: another daemon leads, or the API server was away for too long")
 
+// giveBack returns the memory of a burst of work to the system once it is over: a
+// daemon at home is at rest for most of its life.
+func giveBack(ctx context.Context, turns func() int64) {
+	const rest = 10 * time.Second
+	tick := time.NewTicker(rest)
+	defer tick.Stop()
+	for last, given := int64(0), int64(0); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := turns()
+		if now == last && now != given {
+			debug.FreeOSMemory()
+			given = now
+		}
+		last = now
+	}
+}
+
 // campaign stands by until it is elected, and leads until that ends. An API
 // server that goes away ends it too; the caller stands by again.
 func campaign(ctx context.Context, client kubernetes.Interface, config reconciler.Config, out signals, leads *leading) error {
@@ -170,6 +191,7 @@ func lead(ctx context.Context, client kubernetes.Interface, config reconciler.Co
 	out.recorder.Observe(expiring(loop.Snapshot, certificatesOf(config, api)))
 	defer out.recorder.Observe(nil) // whoever leads then tells
 	leads.Store(loop)
+	go giveBack(ctx, loop.Turns)
 	return loop.Run(ctx)
 }
 

@@ -19,6 +19,7 @@ import (
 	prometheusexporter "go.opentelemetry.io/otel/exporters/prometheus"
 	sdklog "go.opentelemetry.io/otel/sdk/log"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/exemplar"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -138,6 +139,9 @@ func (s *signals) addMetrics(ctx context.Context, about *resource.Resource) (*sd
 	s.metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, EnableOpenMetrics: true})
 	options := []sdkmetric.Option{sdkmetric.WithResource(about), sdkmetric.WithReader(reader),
 		sdkmetric.WithCardinalityLimit(0)} // the Recorder bounds it, and says what the rest is
+	if os.Getenv("OTEL_METRICS_EXEMPLAR_FILTER") == "" { // they take as much memory as all the rest, and few look at them
+		options = append(options, sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter))
+	}
 	protocol, err := protocolOf("METRICS")
 	if err != nil {
 		s.ignored(err)

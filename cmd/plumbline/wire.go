@@ -48,7 +48,7 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 	opener.Reserved = reconciler.OwnSecrets(config)
 	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: out.log, Recorder: out.recorder, Secrets: opener}
 	var observer *observe.Observer
-	observer = observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved,
+	observer = observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved, Attentive: loop.Attentive,
 		Trouble: func(r schema.GroupVersionResource, err error) { watchTrouble(out, r, observer.Kinds(), err) }})
 	engine, err := apply.New(restConfig, client.http, client.mapper, watched{observer}, config.Limits.Requests, key)
 	if err != nil {

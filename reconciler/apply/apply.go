@@ -18,6 +18,11 @@ import (
 // error the Inventory holds what was done; nothing of it is lost.
 func (e *Engine) Apply(ctx context.Context, plan Plan) (Inventory, error) {
 	inv := Inventory{Stack: plan.Stack, Parent: plan.request.Parent, Applied: plan.Known(), When: map[ID]time.Time{}}
+	for _, c := range plan.with(ActionLeave) {
+		if was, adrift := plan.Drifted()[c.ID]; adrift {
+			inv.Applied[c.ID] = was
+		}
+	}
 	for _, c := range plan.with(ActionWait, ActionDefer) {
 		if c.Origin != "" { // what is on its way out, and no longer wanted, nobody waits for
 			inv.Waiting = append(inv.Waiting, c.ID)
@@ -150,7 +155,7 @@ func (e *Engine) applyObject(ctx context.Context, c Change) (applied Applied, wa
 		return Applied{}, false, err
 	}
 	live := e.live.Saw(obj)
-	return Applied{p.hash, live.UID, live.Fingerprint}, false, nil
+	return Applied{Hash: p.hash, UID: live.UID, Fingerprint: live.Fingerprint}, false, nil
 }
 
 // remove deletes and releases, in the reverse order of stages.

@@ -24,7 +24,11 @@ func authorOf(before, answer *unstructured.Unstructured) Author {
 	if mine == nil {
 		return Author{}
 	}
-	moved := movedFields(mine, owned(before), before.Object, answer.Object)
+	return authorOfFields(before, mine, owned(before), answer.Object)
+}
+
+func authorOfFields(before *unstructured.Unstructured, mine, had *fieldpath.Set, want map[string]any) Author {
+	moved := movedFields(mine, had, before.Object, want)
 	var author Author
 	for _, entry := range before.GetManagedFields() {
 		if ours(entry) || entry.FieldsV1 == nil {

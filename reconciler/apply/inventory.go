@@ -172,7 +172,11 @@ func Digest(key []byte, known map[ID]Applied) string {
 	var b bytes.Buffer
 	for _, id := range slices.SortedFunc(maps.Keys(known), ID.Compare) {
 		a := known[id]
-		fmt.Fprintf(&b, "%q %x %s %x\n", id, a.Hash, a.UID, a.Fingerprint)
+		fmt.Fprintf(&b, "%q %x %s %x", id, a.Hash, a.UID, a.Fingerprint)
+		if a.Adrift {
+			b.WriteString(" adrift") // which nobody recalls: then all is asked for
+		}
+		b.WriteByte('\n')
 	}
 	return base64.RawURLEncoding.EncodeToString(hasher(key).sum(b.Bytes())[:16])
 }
@@ -188,7 +192,7 @@ func (e *Engine) recall(req Request, wanted []prepared) map[ID]Applied {
 		if !ok || live.Deleting || live.Stack != req.Stack {
 			return nil
 		}
-		known[p.ID] = Applied{p.hash, live.UID, live.Fingerprint}
+		known[p.ID] = Applied{Hash: p.hash, UID: live.UID, Fingerprint: live.Fingerprint}
 	}
 	if Digest(e.hashes, known) != req.Digest {
 		return nil

@@ -82,6 +82,9 @@ type Applied struct {
 	Hash        Hash
 	UID         types.UID
 	Fingerprint Fingerprint
+	// Adrift is true where the live values are not what the content led to: they are
+	// known, and wrong.
+	Adrift bool
 }
 
 // prepared is a desired object as it is sent to the server.

@@ -52,6 +52,8 @@ type Change struct {
 	// empty: it did not. By is who moved it.
 	Drift Way
 	By    Author
+	// Refused is why drift of the object can't be put right; nil: nothing says so.
+	Refused error
 
 	prepared prepared
 	direct   bool // its apply is its own check: see Request.Direct
@@ -83,7 +85,7 @@ type Plan struct {
 func (p *Plan) Leave(id ID, reason string) {
 	for i := range p.Changes {
 		if c := &p.Changes[i]; c.ID == id {
-			c.Action, c.Reason, c.applied = ActionLeave, reason, c.found
+			c.Action, c.Reason = ActionLeave, reason
 		}
 	}
 }
@@ -113,19 +115,31 @@ func (p Plan) Known() map[ID]Applied {
 	return known
 }
 
-// Drifted is what was known of the objects that are to be put right. It is not true
-// of them any more.
+// Drifted is what is known of the objects that are not as Git wants them.
 func (p Plan) Drifted() map[ID]Applied {
 	known := map[ID]Applied{}
 	for _, c := range p.Changes {
-		if c.Drift != "" {
-			known[c.ID] = p.request.Known[c.ID]
-			if known[c.ID].Hash == (Hash{}) {
-				known[c.ID] = Applied{Hash: c.prepared.hash}
-			}
+		if c.Drift == "" {
+			continue
 		}
+		is := c.found
+		if is.Hash, is.Adrift = c.prepared.hash, true; is.Hash == (Hash{}) {
+			is.Hash = p.request.Known[c.ID].Hash
+		}
+		known[c.ID] = is
 	}
 	return known
+}
+
+// Refused is why some drift can't be put right; nil: nothing stands in the way.
+func (p Plan) Refused() error {
+	var errs Errors
+	for _, c := range p.Changes {
+		if c.Refused != nil {
+			errs = errs.collect(c.prepared, c.Refused)
+		}
+	}
+	return errs.sorted()
 }
 
 func (p Plan) with(actions ...Action) []Change {
@@ -179,7 +193,6 @@ type Request struct {
 	Reserved    []ID           // objects that only the daemon itself writes
 	Masks       Masks          // of what was sealed; nil: nothing was
 	Ignore      []Ignore       // fields that are left to whoever else writes them
-	Contended   map[ID]string  // objects that are left as they are, and why: somebody insists
 	Settled     bool           // Git has not moved: whatever differs is drift
 	Known       map[ID]Applied // what needs no question to the server
 	Digest      string         // where Known was lost: the Digest of what was known when all was well

@@ -249,9 +249,7 @@ func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared
 	var open []int
 	for i, p := range wanted {
 		var same bool
-		if reason, contended := req.Contended[p.ID]; contended {
-			changes[i] = e.left(req, p.ID, p.Origin, reason)
-		} else if changes[i], same = e.unchanged(req, p); !same {
+		if changes[i], same = e.unchanged(req, p); !same {
 			open = append(open, i)
 		}
 	}
@@ -262,7 +260,12 @@ func (e *Engine) planObjects(ctx context.Context, req Request, wanted []prepared
 	}
 	var group sync.WaitGroup
 	for _, i := range open {
-		group.Go(func() { changes[i], failed[i] = e.planObject(ctx, req, wanted[i]) })
+		group.Go(func() {
+			changes[i], failed[i] = e.planObject(ctx, req, wanted[i])
+			if ofObject(failed[i]) && drifted(req, wanted[i], WayChanged) != "" {
+				changes[i], failed[i] = e.refusedDrift(ctx, req, wanted[i], failed[i])
+			}
+		})
 	}
 	group.Wait()
 	var errs Errors
@@ -312,7 +315,7 @@ func (e *Engine) unchanged(req Request, p prepared) (Change, bool) {
 	known, ok := req.Known[p.ID]
 	live, there := e.live.Get(p.ID)
 	same := ok && there && !live.Deleting && live.Stack == req.Stack && known.Hash == p.hash &&
-		known.UID == live.UID && known.Fingerprint == live.Fingerprint
+		known.UID == live.UID && known.Fingerprint == live.Fingerprint && !known.Adrift
 	return Change{ID: p.ID, Action: ActionNone, Origin: p.Origin, prepared: p, applied: known}, same
 }
 
@@ -320,7 +323,9 @@ func (e *Engine) unchanged(req Request, p prepared) (Change, bool) {
 // left out of the plan: one that is new may be somebody else's.
 func (e *Engine) direct(req Request, p prepared) bool {
 	live, there := e.live.Get(p.ID)
-	return req.Direct && there && !live.Deleting && live.Stack == req.Stack && live.PartOf == SetID(req.Stack) &&
+	known, was := req.Known[p.ID]
+	moved := was && known.Hash != p.hash // else it drifted, and that is to be told
+	return req.Direct && moved && there && !live.Deleting && live.Stack == req.Stack && live.PartOf == SetID(req.Stack) &&
 		!p.Replace && len(p.ignored) == 0 && !isCRD(p.GroupKind())
 }
 
@@ -345,7 +350,7 @@ func (e *Engine) planObject(ctx context.Context, req Request, p prepared) (Chang
 	}
 	if print := e.live.Fingerprint(answer); there && print == live.Fingerprint && answer.GetUID() == live.UID &&
 		answer.GetGeneration() == live.Generation {
-		change.Action, change.applied = ActionNone, Applied{p.hash, live.UID, print}
+		change.Action, change.applied = ActionNone, Applied{Hash: p.hash, UID: live.UID, Fingerprint: print}
 		return change, nil
 	}
 	return e.compare(ctx, req, change, answer)
@@ -382,6 +387,10 @@ func (e *Engine) refused(ctx context.Context, req Request, change Change, err er
 			return change, getErr
 		}
 		change.Action, change.uid, change.Reason = ActionReplace, before.GetUID(), reason(err, p.mask())
+		if way := drifted(req, p, wayOf(req, change, before)); way != "" {
+			e.lookAtDrift(req, &change, before)
+			change.Drift = way
+		}
 		return change, nil
 	}
 	return change, err
@@ -404,7 +413,8 @@ func (e *Engine) compare(ctx context.Context, req Request, change Change, answer
 	if err != nil {
 		return change, err
 	}
-	if set := before.GetLabels()[PartOfLabel]; set != "" && before.GetLabels()[StackLabel] == "" && set != SetID(req.Stack) {
+	ours := req.Known[p.ID].UID == before.GetUID()
+	if set := before.GetLabels()[PartOfLabel]; set != "" && before.GetLabels()[StackLabel] == "" && set != SetID(req.Stack) && !ours {
 		return change, fmt.Errorf("%w: the ApplySet %s has it; take the label %s off the object to adopt it", ErrClaimed, set, PartOfLabel)
 	}
 	change.uid, change.found = before.GetUID(), Applied{UID: before.GetUID(), Fingerprint: e.live.Fingerprint(before)}
@@ -412,14 +422,14 @@ func (e *Engine) compare(ctx context.Context, req Request, change Change, answer
 	change.Fields = e.hashes.diff(req.Stack, before, p.withoutIgnored(before, answer), req.Masks)
 	change.Action = ActionUpdate
 	switch {
-	case before.GetLabels()[PartOfLabel] == "" && req.Known[p.ID].UID != before.GetUID():
+	case before.GetLabels()[PartOfLabel] == "" && !ours:
 		change.Action, change.inherits = ActionAdopt, inherited(before)
 		if len(change.inherits) > 0 {
 			change.Reason = "with the fields of " + strings.Join(change.inherits, ", ") + ": what Git doesn't have of them goes"
 		}
 	case len(change.Fields) == 0 && change.found.Fingerprint == e.live.Fingerprint(answer):
 		seen := e.live.Saw(before)
-		change.Action, change.applied = ActionNone, Applied{p.hash, seen.UID, change.found.Fingerprint}
+		change.Action, change.applied = ActionNone, Applied{Hash: p.hash, UID: seen.UID, Fingerprint: change.found.Fingerprint}
 		return change, nil
 	case change.handOff != nil && len(change.Fields) == 0:
 		change.Reason = "fields that Git leaves to others"
@@ -429,31 +439,4 @@ func (e *Engine) compare(ctx context.Context, req Request, change Change, answer
 	}
 	change.Drift, change.By = drifted(req, p, wayOf(req, change, before)), authorOf(before, answer)
 	return change, nil
-}
-
-// ownership is the field that stands for who owns the others.
-const ownership = "metadata.managedFields"
-
-// drifted is the way in which an object drifted, if it did: Git wants what was
-// applied before.
-func drifted(req Request, p prepared, way Way) Way {
-	known, ok := req.Known[p.ID]
-	if (ok && known.Hash == p.hash) || (req.Settled && len(req.Known) == 0) {
-		return way
-	}
-	return ""
-}
-
-func wayOf(req Request, change Change, before *unstructured.Unstructured) Way {
-	labels := before.GetLabels()
-	known, ok := req.Known[change.ID]
-	switch {
-	case ok && known.UID != "" && known.UID != before.GetUID():
-		return WayReplaced
-	case labels[StackLabel] != req.Stack || labels[PartOfLabel] != SetID(req.Stack):
-		return WayStripped
-	case len(change.Fields) == 1 && change.Fields[0].Path == ownership:
-		return WayTaken
-	}
-	return WayChanged
 }

@@ -189,14 +189,15 @@ func (h *hasher) shape(value any) {
 	}
 }
 
-// value writes a value that is owned as a whole, without what others own in it. Whoever applies an empty map
-// ("resources: {}") owns it just like an atomic one, and others may still own fields in it.
+// value writes a value that is owned as a whole. Whoever applies an empty map ("data: {}") owns it just like an atomic
+// one, and others may still own all that is in it: then it counts as empty. Where they own a part, the whole counts:
+// managedFields can be made up, and an item or a field that is ours must not be hidden by that.
 func (h *hasher) value(value any, others []fields) {
 	switch v := value.(type) {
 	case map[string]any:
 		h.object(v, others)
 	case []any:
-		h.list(v, others)
+		h.list(v)
 	case string:
 		h.text('s', v)
 	case bool:
@@ -215,6 +216,12 @@ func (h *hasher) value(value any, others []fields) {
 }
 
 func (h *hasher) object(object map[string]any, others []fields) {
+	for key := range object {
+		if theirs, whole := descend(others, "f:"+key); !whole && len(theirs) == 0 {
+			others = nil // it is not the empty map that we applied: all of it counts
+			break
+		}
+	}
 	h.out = append(h.out, 'm')
 	h.sorted(object, func(key string) {
 		theirs, whole := descend(others, "f:"+key)
@@ -232,19 +239,11 @@ func (h *hasher) object(object map[string]any, others []fields) {
 	h.out = append(h.out, 'e')
 }
 
-func (h *hasher) list(list []any, others []fields) {
-	theirs := map[int]bool{}
-	for _, tree := range others {
-		items := finder{list: list}
-		for key := range tree {
-			items.all(key, func(i int, _ any) { theirs[i] = true })
-		}
-	}
+// list hashes every item: nobody else owns one of a list that is ours, but by an entry that somebody made up.
+func (h *hasher) list(list []any) {
 	h.out = append(h.out, 'l')
-	for i, item := range list {
-		if !theirs[i] {
-			h.value(item, nil)
-		}
+	for _, item := range list {
+		h.value(item, nil)
 	}
 	h.out = append(h.out, 'e')
 }

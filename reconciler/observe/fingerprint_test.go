@@ -166,8 +166,8 @@ func TestFingerprintOf(t *testing.T) {
 		{"another's field in our map", "Pipeline", with("2Gi", "spec", "limits", "memory"), false},
 		{"another's nested field in our map", "Pipeline", with(int64(9), "spec", "limits", "nested", "cpu"), false},
 		{"another's fields in our map gone", "Pipeline", with(object(), "spec", "limits"), false},
-		{"another's item in our list", "Pipeline", with(int64(9), "spec", "hosts", 0, "port"), false},
-		{"another's item in our list gone", "Pipeline", with(list(), "spec", "hosts"), false},
+		{"another's item in our list", "Pipeline", with(int64(9), "spec", "hosts", 0, "port"), true}, // whose it is, managedFields say, and they can be made up
+		{"another's item in our list gone", "Pipeline", with(list(), "spec", "hosts"), true},
 		{"an item by another index", "Pipeline", with(int64(9), "spec", "matrix", 0), false},
 		{"a float", "Pipeline", with(0.25, "spec", "ratio"), true},
 		{"a bool", "Pipeline", with(false, "spec", "enabled"), true},
@@ -248,4 +248,32 @@ func FuzzFingerprintOf(f *testing.F) {
 			t.Errorf("fingerprints of equal objects: %x, %x", a, b)
 		}
 	})
+}
+
+// TestMadeUpOwnership has an entry of managedFields that claims a part of what is ours
+// as a whole, and then that part changes under our name.
+func TestMadeUpOwnership(t *testing.T) {
+	state := func(list []any, config map[string]any, claims map[string]any) *unstructured.Unstructured {
+		entry := func(manager string, fields map[string]any) any {
+			return map[string]any{"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": map[string]any{"f:spec": fields}}
+		}
+		return &unstructured.Unstructured{Object: map[string]any{"kind": "Bag", "metadata": map[string]any{"name": "a", "managedFields": []any{
+			entry("plumbline", map[string]any{"f:list": map[string]any{}, "f:config": map[string]any{}}), entry("kube-controller-manager", claims)}},
+			"spec": map[string]any{"list": list, "config": config}}}
+	}
+	for name, claims := range map[string]map[string]any{
+		"nothing":       {},
+		"an index":      {"f:list": map[string]any{"i:0": map[string]any{}}},
+		"all of a list": {"f:list": map[string]any{"i:0": map[string]any{}, "i:1": map[string]any{}}},
+		"a value":       {"f:list": map[string]any{`v:"evil"`: map[string]any{}}},
+		"a field":       {"f:config": map[string]any{"f:a": map[string]any{}}},
+	} {
+		before := FingerprintOf(state([]any{"good", "b"}, map[string]any{"a": "good", "b": "b"}, claims), "plumbline")
+		if before == FingerprintOf(state([]any{"evil", "b"}, map[string]any{"a": "good", "b": "b"}, claims), "plumbline") {
+			t.Errorf("who claims %s hides an item", name)
+		}
+		if before == FingerprintOf(state([]any{"good", "b"}, map[string]any{"a": "evil", "b": "b"}, claims), "plumbline") {
+			t.Errorf("who claims %s hides a field", name)
+		}
+	}
 }

@@ -40,6 +40,9 @@ type Options struct {
 	// Changed is told each change, in order per kind, from one goroutine per kind. It must not block. It may call
 	// the Observer. What it is told may be older than what Get returns: a write that was reported by Saw meanwhile.
 	Changed func(Change)
+	// Attentive is true for an object of which every write is to be told, also where its Entry stays the same. It must
+	// not block, nor call the Observer. Nil: for none.
+	Attentive func(ID) bool
 	// Trouble is told when a list or watch fails. It will be tried again.
 	Trouble func(schema.GroupVersionResource, error)
 }
@@ -60,6 +63,9 @@ type Observer struct {
 func New(ctx context.Context, o Options) *Observer {
 	if o.Changed == nil {
 		o.Changed = func(Change) {}
+	}
+	if o.Attentive == nil {
+		o.Attentive = func(ID) bool { return false }
 	}
 	if o.Trouble == nil {
 		o.Trouble = func(schema.GroupVersionResource, error) {}

@@ -136,8 +136,9 @@ func (s *store) put(r record) (Change, bool) {
 		s.o.index(&r)
 		return Change{Entry: r.entry()}, true
 	case r.same(old):
+		before, moved := old.entry(), old.rv != r.rv
 		old.rv = r.rv
-		return Change{}, false
+		return Change{Entry: r.entry(), Before: before}, moved && s.o.options.Attentive(r.id())
 	}
 	change := Change{Entry: r.entry(), Before: old.entry()}
 	s.o.unindex(old)

@@ -250,12 +250,16 @@ func (s *stackState) shown(text string) string {
 		return s.masked(text)
 	}
 	text = s.masked(text[:most])
-	return text[:max(0, len(text)-half)] + "…"
+	return whole(text[:max(0, len(text)-half)]) + "…"
 }
 
 func short(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
-	return s[:most] + "…"
+	return whole(s[:most]) + "…"
 }
+
+// whole leaves out what is half a character, or none: OTLP refuses all that comes
+// with it.
+func whole(s string) string { return strings.ToValidUTF8(s, "") }

@@ -40,7 +40,7 @@ func plain(err error) string {
 	text = strings.ReplaceAll(text, mount+"/", "")
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > 600 {
-		text = text[:600] + "…"
+		text = strings.ToValidUTF8(text[:600], "") + "…"
 	}
 	return text
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,7 +96,7 @@ func (h *otlpHandler) Enabled(ctx context.Context, level slog.Level) bool {
 func (h *otlpHandler) Handle(ctx context.Context, record slog.Record) error {
 	var out log.Record
 	out.SetTimestamp(record.Time)
-	out.SetBody(attribute.StringValue(record.Message))
+	out.SetBody(textValue(record.Message))
 	out.SetSeverity(log.Severity(record.Level + 9)) // slog's levels are OpenTelemetry's, from another zero
 	out.SetSeverityText(record.Level.String())
 	attrs := slices.Clone(h.attrs)
@@ -146,13 +147,16 @@ func fieldsOf(prefix string, a slog.Attr) (out []attribute.KeyValue) {
 	if a.Key == "" {
 		return nil
 	}
-	return []attribute.KeyValue{{Key: attribute.Key(prefix + a.Key), Value: fieldValue(value)}}
+	return []attribute.KeyValue{{Key: attribute.Key(telemetry.Valid(prefix + a.Key)), Value: fieldValue(value)}}
 }
+
+// textValue is valid UTF-8: for one text that isn't, the exporter loses a batch.
+func textValue(text string) attribute.Value { return attribute.StringValue(telemetry.Valid(text)) }
 
 func fieldValue(v slog.Value) attribute.Value {
 	switch v.Kind() {
 	case slog.KindString:
-		return attribute.StringValue(v.String())
+		return textValue(v.String())
 	case slog.KindBool:
 		return attribute.BoolValue(v.Bool())
 	case slog.KindInt64:
@@ -160,25 +164,25 @@ func fieldValue(v slog.Value) attribute.Value {
 	case slog.KindFloat64:
 		return attribute.Float64Value(v.Float64())
 	case slog.KindTime:
-		return attribute.StringValue(v.Time().Format(time.RFC3339Nano))
+		return textValue(v.Time().Format(time.RFC3339Nano))
 	case slog.KindAny:
 		return anyValue(v.Any())
 	}
-	return attribute.StringValue(v.String())
+	return textValue(v.String())
 }
 
 // anyValue is what JSON makes of it, as on stdout.
 func anyValue(value any) attribute.Value {
 	if err, ok := value.(error); ok {
-		return attribute.StringValue(err.Error())
+		return textValue(err.Error())
 	}
 	raw, err := json.Marshal(value)
 	if err != nil {
-		return attribute.StringValue(fmt.Sprintf("!ERROR:%v", err))
+		return textValue(fmt.Sprintf("!ERROR:%v", err))
 	}
 	var decoded any
 	if err := json.Unmarshal(raw, &decoded); err != nil {
-		return attribute.StringValue(string(raw))
+		return textValue(string(raw))
 	}
 	return jsonValue(decoded)
 }
@@ -186,7 +190,7 @@ func anyValue(value any) attribute.Value {
 func jsonValue(value any) attribute.Value {
 	switch value := value.(type) {
 	case string:
-		return attribute.StringValue(value)
+		return textValue(value)
 	case bool:
 		return attribute.BoolValue(value)
 	case float64:
@@ -210,7 +214,7 @@ func jsonValue(value any) attribute.Value {
 // short bounds what somebody else's error says.
 func short(text string) string {
 	if len(text) > 512 {
-		return text[:512] + "…"
+		return strings.ToValidUTF8(text[:512], "") + "…"
 	}
 	return text
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 )
@@ -112,6 +113,60 @@ func TestSignalsReachACollector(t *testing.T) {
 			}
 			if line["msg"] != "drift" || line["stack"] != "grafana" || len(line["trace_id"].(string)) != 32 || len(line["span_id"].(string)) != 16 {
 				t.Errorf("stdout says %v", line)
+			}
+		})
+	}
+}
+
+// TestTelemetryOfNoText: what is no UTF-8, of whoever named or said it, costs
+// nobody else's records, nor its own.
+func TestTelemetryOfNoText(t *testing.T) {
+	const half, bad = "caf\xc3", "caf\uFFFD"
+	for protocol, serve := range map[string]func(*collector, *testing.T) string{protocolHTTP: (*collector).overHTTP, protocolGRPC: (*collector).overGRPC} {
+		t.Run(strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
+			c := newCollector(t)
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", serve(c, t))
+			t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+			out, _ := start(t)
+			mask := telemetry.Masked(func(string) func(string) string { return func(s string) string { return s } })
+			about := telemetry.About(func(s string) []attribute.KeyValue { return []attribute.KeyValue{telemetry.AttrStack.String(s)} })
+			step := telemetry.Traced(out.recorder, telemetry.SpanPlan, func(context.Context, string) (string, error) {
+				return "", errors.New("x" + strings.Repeat("é", 3000)) // the bound is within a character
+			}, mask, about)
+			_, _ = step(t.Context(), half)
+			push := out.recorder.Pushed(telemetry.Commit{Source: half, Repository: half, Ref: "refs/heads/" + half, Revision: half}, time.Now(), time.Now())
+			push.Deliver(half, half).Ended(telemetry.ResultError, errors.New(half))
+			push.Published(nil)
+			out.recorder.Began(half, half, half, nil).Ended(telemetry.ResultError, errors.New(half))
+			out.recorder.RolloutEnded(t.Context(), telemetry.Rollout{Stack: half})
+			out.recorder.SourceLooked(t.Context(), half, nil)
+			out.recorder.Observe(func() telemetry.Snapshot {
+				return telemetry.Snapshot{Stacks: []telemetry.Stack{{Name: half, Source: half, Revision: half, Drift: map[string]int{half: 1}}}, Queues: map[string]int{half: 1}}
+			})
+			out.recorder.DriftDetected(t.Context(), telemetry.Drift{Kind: half, Manager: strings.Repeat("x", 255) + "é", Action: telemetry.ActionLeave})
+			out.log.Info("before")
+			out.log.With("with", half).WithGroup("g").Info(half, half, half, "error", errors.New(half), "any", []string{half}, "deep", map[string]any{half: half})
+			out.log.Warn("cut", "error", short("x"+strings.Repeat("é", 300)))
+			out.log.Info("after")
+			out.stop(flushPatience)
+
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			want := []string{"INFO before ", "INFO " + bad + " with=" + bad + " g." + bad + "=" + bad + " g.error=" + bad + " g.any=[" + bad + "] g.deep={" + bad + "=" + bad + " } ",
+				"WARN cut error=x" + strings.Repeat("é", 255) + "… ", "INFO after "}
+			if diff := cmp.Diff(want, c.logs); diff != "" {
+				t.Error(diff)
+			}
+			if span := c.spans["plan"]; !strings.Contains(span, "plumbline.stack="+bad) || !strings.HasSuffix(span, "éé…") {
+				t.Errorf("spans: %v", c.spans)
+			}
+			for _, name := range []string{telemetry.SpanPush, telemetry.SpanFetch, telemetry.SpanReconcile + " " + bad, telemetry.SpanRollout} {
+				if c.spans[name] == "" {
+					t.Errorf("no span %q: %v", name, c.spans)
+				}
+			}
+			if !c.metrics["plumbline.drift.detected"] || !c.metrics["plumbline.stack.ready"] {
+				t.Errorf("metrics: %v", c.metrics)
 			}
 		})
 	}

@@ -30,7 +30,9 @@ type values struct {
 
 // bounded is value, or "other" once there were too many.
 func (v *values) bounded(key attribute.Key, value string) string {
-	value = value[:min(len(value), valueBytes)]
+	if len(value) > valueBytes {
+		value = strings.ToValidUTF8(value[:valueBytes], "")
+	}
 	v.mu.RLock()
 	known, ok := v.seen[key][value]
 	v.mu.RUnlock()

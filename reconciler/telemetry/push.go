@@ -21,7 +21,9 @@ type Commit struct {
 }
 
 // Attributes of a commit, as vcs.* has them.
-func (c Commit) Attributes() []attribute.KeyValue {
+func (c Commit) Attributes() []attribute.KeyValue { return readable(c.attributes()) }
+
+func (c Commit) attributes() []attribute.KeyValue {
 	list := []attribute.KeyValue{AttrSource.String(c.Source), AttrRevision.String(c.Revision)}
 	if c.Repository != "" {
 		list = append(list, AttrRepository.String(c.Repository))
@@ -59,7 +61,7 @@ func (r *Recorder) Pushed(c Commit, began, fetched time.Time) *Push {
 		return nil
 	}
 	_, fetch := r.tracer.Start(p.Context(context.Background()), SpanFetch, trace.WithTimestamp(began),
-		trace.WithAttributes(AttrSource.String(c.Source), AttrStep.String(SpanFetch), AttrStepResult.String(string(ResultSuccess))))
+		trace.WithAttributes(AttrSource.String(Valid(c.Source)), AttrStep.String(SpanFetch), AttrStepResult.String(string(ResultSuccess))))
 	fetch.End(trace.WithTimestamp(fetched))
 	return p
 }
@@ -168,8 +170,9 @@ func (r *Recorder) Began(stack, trigger, revision string, after *Delivery) *Deli
 }
 
 func (r *Recorder) begin(ctx context.Context, stack, trigger string, about []attribute.KeyValue, options ...trace.SpanStartOption) *Delivery {
+	stack = Valid(stack)
 	options = append(options, trace.WithSpanKind(trace.SpanKindServer), // as semantic conventions want it for the run of a pipeline
-		trace.WithAttributes(about...), trace.WithAttributes(AttrStack.String(stack), AttrPipeline.String(stack), AttrTrigger.String(trigger)))
+		trace.WithAttributes(readable(append(about, AttrStack.String(stack), AttrPipeline.String(stack), AttrTrigger.String(trigger)))...))
 	_, span := r.tracer.Start(ctx, SpanReconcile+" "+stack, options...)
 	if id := span.SpanContext().SpanID(); id.IsValid() {
 		span.SetAttributes(AttrRunID.String(id.String()))

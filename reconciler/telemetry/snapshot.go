@@ -103,7 +103,7 @@ type observation struct {
 }
 
 func (o observation) set(which id, value float64, attributes ...attribute.KeyValue) {
-	o.to.ObserveFloat64(o.gauges[which], value, metric.WithAttributes(attributes...))
+	o.to.ObserveFloat64(o.gauges[which], value, metric.WithAttributes(readable(attributes)...))
 }
 
 func (o observation) stack(s Stack) {

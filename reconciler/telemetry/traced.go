@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -39,7 +40,7 @@ func Traced[In, Out any](r *Recorder, name string, step func(context.Context, In
 		var mask func(string) string
 		for _, o := range options {
 			if o.about != nil && span.IsRecording() {
-				span.SetAttributes(o.about(in)...)
+				span.SetAttributes(readable(o.about(in))...)
 			}
 			if o.mask != nil {
 				mask = o.mask(in)
@@ -73,9 +74,23 @@ const textBytes = 4096
 
 func clip(text string) string {
 	if len(text) > textBytes {
-		return text[:textBytes] + "…"
+		return strings.ToValidUTF8(text[:textBytes], "") + "…"
 	}
-	return text
+	return Valid(text)
+}
+
+// Valid is a text as OTLP takes it. Of what isn't UTF-8 the exporters refuse the
+// whole batch, with the records of others.
+func Valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+
+// readable makes the texts of attributes valid, in place.
+func readable(attributes []attribute.KeyValue) []attribute.KeyValue {
+	for i, kv := range attributes {
+		if kv.Value.Type() == attribute.STRING {
+			attributes[i] = kv.Key.String(Valid(kv.Value.AsString()))
+		}
+	}
+	return attributes
 }
 
 // conclude marks a span as failed where it did. A cancellation is no failure.

@@ -67,7 +67,7 @@ func (r *Recorder) RolloutEnded(ctx context.Context, rollout Rollout) {
 		r.measure(ctx, leadTime, now.Sub(rollout.Committed), rollout.Stack)
 	}
 	_, span := r.tracer.Start(ctx, SpanRollout, trace.WithTimestamp(rollout.Began),
-		trace.WithAttributes(AttrStack.String(rollout.Stack), AttrStep.String(SpanRollout), AttrStepResult.String(string(rollout.Result))))
+		trace.WithAttributes(AttrStack.String(Valid(rollout.Stack)), AttrStep.String(SpanRollout), AttrStepResult.String(string(rollout.Result))))
 	conclude(span, rollout.Result, "", "")
 	span.End(trace.WithTimestamp(now))
 }

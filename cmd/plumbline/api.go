@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,14 +21,15 @@ type live interface {
 	LiveDrift(reconciler.DriftQuery) (reconciler.DriftList, error)
 }
 
-// answersAtOnce bounds how many answers are in memory at the same time; each may
-// be some megabytes. Who comes when there are so many is told to come again.
+// answersAtOnce bounds how many answers are made at the same time; each may be some
+// megabytes. Who comes when there are so many is told to come again.
 const answersAtOnce = 8
 
 // api answers questions, and changes nothing.
 type api struct {
-	live  func() live // nil: standing by
-	turns chan struct{}
+	live   func() live // nil: standing by
+	turns  chan struct{}
+	unread *unread
 }
 
 // refusal is an error with the status that it is answered with.
@@ -47,13 +47,13 @@ type question struct {
 }
 
 func newAPI(leads func() live) http.Handler {
-	a := api{leads, make(chan struct{}, answersAtOnce)}
+	a := api{leads, make(chan struct{}, answersAtOnce), &unread{}}
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/stacks", a.handler(question{answer: func(l live, _ *http.Request, _ url.Values) (any, error) { return l.LiveStacks(), nil }}))
 	mux.Handle("/api/v1/stacks/{name}", a.handler(question{answer: func(l live, r *http.Request, _ url.Values) (any, error) { return l.LiveStack(r.PathValue("name")) }}))
 	mux.Handle("/api/v1/drift", a.handler(question{drift, []string{"stack", "open", "limit"}}))
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusNotFound, problem("no such path: there are /api/v1/stacks, /api/v1/stacks/NAME and /api/v1/drift"))
+		encoded(http.StatusNotFound, problem("no such path: there are /api/v1/stacks, /api/v1/stacks/NAME and /api/v1/drift")).send(w)
 	})
 	return mux
 }
@@ -77,33 +77,48 @@ func drift(l live, _ *http.Request, query url.Values) (any, error) {
 
 func (a api) handler(q question) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case a.turns <- struct{}{}:
-			defer func() { <-a.turns }()
-		default:
-			w.Header().Set("Retry-After", "1")
-			reply(w, http.StatusServiceUnavailable, problem("busy: many ask at the same time"))
-			return
+		answer := a.inTurn(q, r)
+		done, ok := a.unread.add(answer.body.Len())
+		if !ok {
+			answer, done = busy("many read slowly"), func() {}
 		}
-		answer, err := a.ask(q, r)
-		if err == nil {
-			reply(w, http.StatusOK, answer)
-			return
-		}
-		status := http.StatusInternalServerError
-		var refused refusal
-		var unknown *reconciler.NoStackError
-		switch {
-		case errors.As(err, &refused):
-			status = refused.status
-		case errors.As(err, &unknown):
-			status = http.StatusNotFound
-		}
-		if status == http.StatusMethodNotAllowed {
-			w.Header().Set("Allow", "GET, HEAD")
-		}
-		reply(w, status, problem(err.Error()))
+		defer done()
+		answer.send(w)
 	})
+}
+
+func busy(why string) *answer {
+	answer := encoded(http.StatusServiceUnavailable, problem("busy: "+why))
+	answer.header.Set("Retry-After", "1")
+	return answer
+}
+
+// inTurn makes an answer. The turn ends before anybody reads it: some read slowly.
+func (a api) inTurn(q question, r *http.Request) *answer {
+	select {
+	case a.turns <- struct{}{}:
+		defer func() { <-a.turns }()
+	default:
+		return busy("many ask at the same time")
+	}
+	value, err := a.ask(q, r)
+	if err == nil {
+		return encoded(http.StatusOK, value)
+	}
+	status := http.StatusInternalServerError
+	var refused refusal
+	var unknown *reconciler.NoStackError
+	switch {
+	case errors.As(err, &refused):
+		status = refused.status
+	case errors.As(err, &unknown):
+		status = http.StatusNotFound
+	}
+	answer := encoded(status, problem(err.Error()))
+	if status == http.StatusMethodNotAllowed {
+		answer.header.Set("Allow", "GET, HEAD")
+	}
+	return answer
 }
 
 func (a api) ask(q question, r *http.Request) (any, error) {
@@ -144,22 +159,21 @@ func cut(s string) string { return fit(s, 100) }
 
 func problem(text string) map[string]string { return map[string]string{"error": text} }
 
-// reply encodes before it answers. What repositories and clusters say is escaped
-// by the encoder, and nothing of it is for a browser to show or for another page
-// to read: no CORS header is set, on purpose.
-func reply(w http.ResponseWriter, status int, value any) {
-	var body bytes.Buffer
-	if err := json.NewEncoder(&body).Encode(value); err != nil {
-		status = http.StatusInternalServerError
-		body.Reset()
-		body.WriteString(`{"error":"the answer can't be encoded"}` + "\n")
+// encoded is an answer. What repositories and clusters say is escaped by the
+// encoder, and nothing of it is for a browser to show or for another page to read:
+// no CORS header is set, on purpose.
+func encoded(status int, value any) *answer {
+	a := newAnswer()
+	a.status = status
+	if err := json.NewEncoder(&a.body).Encode(value); err != nil {
+		a.status = http.StatusInternalServerError
+		a.body.Reset()
+		a.body.WriteString(`{"error":"the answer can't be encoded"}` + "\n")
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Length", strconv.Itoa(body.Len()))
-	w.WriteHeader(status)
-	_, _ = w.Write(body.Bytes()) // who went away needs no answer
+	a.header.Set("Content-Type", "application/json; charset=utf-8")
+	a.header.Set("X-Content-Type-Options", "nosniff")
+	a.header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	a.header.Set("Cache-Control", "no-store")
+	a.header.Set("Content-Length", strconv.Itoa(a.body.Len()))
+	return a
 }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
@@ -24,11 +23,8 @@ import (
 
 // Bounds of an expression: it comes from a repository, and is evaluated at every event of an object.
 const (
-	// MaxLength is how many characters it may have.
-	MaxLength = 2048
-	mostCost  = 200_000 // of one evaluation: tens of milliseconds; a status with a hundred conditions takes a hundredth of it
-	mostTime  = time.Second
-	mostDepth = 50 // of parentheses and calls
+	mostCost = 200_000 // of one evaluation: tens of milliseconds; a status with a hundred conditions takes a hundredth of it
+	mostTime = time.Second
 )
 
 // Expression says in CEL when an object of a kind is ready. The variable object is the object.
@@ -87,40 +83,6 @@ func Compile(e Expression) (*Program, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// environment is made at the first expression: most commands need none.
-var environment = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(
-		cel.Variable("object", cel.MapType(cel.StringType, cel.DynType)),
-		cel.OptionalTypes(),
-		cel.CrossTypeNumericComparisons(true),
-		cel.DefaultUTCTimeZone(true),
-		cel.ParserExpressionSizeLimit(MaxLength),
-		cel.ParserRecursionLimit(mostDepth),
-	)
-})
-
-func compile(text string, kind *cel.Type) (cel.Program, error) {
-	if strings.TrimSpace(text) == "" {
-		return nil, errors.New("missing")
-	}
-	if len(text) > MaxLength {
-		return nil, fmt.Errorf("%d bytes: at most %d", len(text), MaxLength)
-	}
-	env, err := environment()
-	if err != nil {
-		return nil, err
-	}
-	ast, issues := env.Compile(text)
-	if issues.Err() != nil {
-		first := issues.Errors()[0]
-		return nil, fmt.Errorf("%q: at %d:%d: %s", text, first.Location.Line(), first.Location.Column()+1, first.Message)
-	}
-	if have := ast.OutputType(); !have.IsExactType(kind) && !have.IsExactType(cel.DynType) {
-		return nil, fmt.Errorf("%q is a %s, want a %s", text, have, kind)
-	}
-	return env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(sizes{}), cel.CostLimit(mostCost), cel.InterruptCheckFrequency(100))
 }
 
 // Judge says how an object is doing, and why unless it is Current.

@@ -89,7 +89,7 @@ func certManager() Family {
 func acme() Family {
 	return Family{"cert-manager", "acme.cert-manager.io", "v1.21.2", []Kinds{
 		{Names: "Order Challenge", Ready: `object.status.state == "valid"`, Failed: `object.status.state in ["invalid", "expired", "errored"]`,
-			Message: `object.status.state + object.status.?reason.optMap(r, ": " + r).orValue("")`},
+			Message: `object.status.state + (has(object.status.reason) ? ": " + object.status.reason : "")`},
 	}}
 }
 
@@ -100,14 +100,14 @@ func cloudNativePG() Family {
 			Failed: `object.status.phase in ["Cluster is unrecoverable and needs manual intervention", "Invalid cluster definition", ` +
 				`"Unable to create required cluster objects", "Cluster has incomplete or invalid image catalog"] || ` +
 				`object.status.phase.startsWith("Cluster cannot ")`,
-			Message: `object.status.phase + object.status.?phaseReason.optMap(r, ": " + r).orValue("")`},
+			Message: `object.status.phase + (has(object.status.phaseReason) ? ": " + object.status.phaseReason : "")`},
 		{Names: "Pooler", Ready: `has(object.status.phase) ? object.status.phase in ["active", "paused"] : object.status.instances == object.spec.?instances.orValue(1)`,
-			Failed: `object.status.phase == "failed"`, Message: `object.status.phase + object.status.?phaseReason.optMap(r, ": " + r).orValue("")`,
+			Failed: `object.status.phase == "failed"`, Message: `object.status.phase + (has(object.status.phaseReason) ? ": " + object.status.phaseReason : "")`,
 			Text: "Paused, it works: it holds connections back."},
 		{Names: "ScheduledBackup", Ready: `object.spec.?suspend.orValue(false) || has(object.status.lastCheckTime)`, Message: `object.status.error`,
 			Text: "When it has been looked at; its backups are objects of their own."},
 		{Names: "Backup", Ready: `object.status.phase == "completed"`, Failed: `object.status.phase in ["failed", "walArchivingFailing", "invalid backup definition"]`,
-			Message: `object.status.phase + object.status.?error.optMap(e, ": " + e).orValue("")`},
+			Message: `object.status.phase + (has(object.status.error) ? ": " + object.status.error : "")`},
 		applied,
 	}}
 }

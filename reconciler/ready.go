@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/plumbline-dev/plumbline/reconciler/observe"
 	"github.com/plumbline-dev/plumbline/reconciler/observe/expressions"
 )
@@ -22,7 +24,7 @@ type ReadySpec struct {
 
 // ReadyExpression says in CEL when the stack's objects of one kind are ready. The variable object is the object.
 type ReadyExpression struct {
-	// Kind is the kind and its group, for example Certificate.cert-manager.io; a kind of Kubernetes' core has no group.
+	// Kind is the kind and its group, for example Certificate.cert-manager.io; a kind of Kubernetes' core has no group. Secret is refused.
 	Kind string `yaml:"kind"`
 	// Ready is true when an object is ready, for example object.status.phase == "Running". A field that is missing is waited for.
 	Ready string `yaml:"ready"`
@@ -49,6 +51,9 @@ func (r ReadySpec) rules() (observe.Rules, error) {
 	var errs []error
 	for i, e := range r.Expressions {
 		gk, err := expressions.ParseKind(e.Kind)
+		if err == nil && gk == (schema.GroupKind{Kind: "Secret"}) {
+			err = errors.New("kind: a Secret is ready when it is there, and what is in it is not for a status")
+		}
 		if err == nil && rules[gk] != nil {
 			err = fmt.Errorf("kind: %q has an expression already", e.Kind)
 		}

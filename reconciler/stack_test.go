@@ -170,6 +170,9 @@ func TestReadyExpressions(t *testing.T) {
 		"two at once":   {"    - {kind: Foo.example.com, ready: '(', failed: ')'}\n", `failed: ")"`},
 		"kind":          {"    - {kind: foo, ready: 'true'}\n", `spec.ready.expressions[0].kind: "foo": want KIND.GROUP`},
 		"twice":         {"    - {kind: Foo.a.b, ready: 'true'}\n    - {kind: Foo.a.b, ready: 'false'}\n", `spec.ready.expressions[1].kind: "Foo.a.b" has an expression already`},
+		"a Secret":      {"    - {kind: Secret, ready: 'true'}\n", "spec.ready.expressions[0].kind: a Secret is ready when it is there"},
+		"a Secret.":     {"    - {kind: Secret., ready: 'true'}\n", "spec.ready.expressions[0].kind: a Secret is ready when it is there"},
+		"no Secret":     {"    - {kind: Secret.example.com, ready: 'true'}\n    - {kind: Foo.a.b, ready: 'true'}\n", ""},
 		"too many":      {many, "spec.ready.expressions: 21 of them: at most 20"},
 		"unknown field": {"    - {kind: Foo.a.b, ready: 'true', when: now}\n", `unknown field "when"`},
 	} {

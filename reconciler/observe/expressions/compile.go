@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/env"
+	"github.com/google/cel-go/common/overloads"
 )
 
 // Bounds of a text, of which each is known before the next step is taken.
@@ -20,9 +22,11 @@ const (
 )
 
 // environment is made at the first expression: most commands need none. Of macros it has those that don't copy what
-// they are called on: a few calls of optMap behind one another fill the memory.
+// they are called on: a few calls of optMap behind one another fill the memory. It has no regular expressions: there is no
+// telling what one takes.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(
+	return cel.NewCustomEnv(
+		cel.StdLib(cel.StdLibSubset(env.NewLibrarySubset().AddExcludedFunctions(env.NewFunction(overloads.Matches)))),
 		cel.Variable("object", cel.MapType(cel.StringType, cel.DynType)),
 		cel.OptionalTypes(cel.OptionalTypesVersion(0)),
 		cel.ClearMacros(),
@@ -41,25 +45,26 @@ func compile(text string, kind *cel.Type) (cel.Program, error) {
 	if len(text) > MaxLength {
 		return nil, fmt.Errorf("%d bytes: at most %d", len(text), MaxLength)
 	}
-	env, err := environment()
+	library, err := environment()
 	if err != nil {
 		return nil, err
 	}
-	parsed, issues := env.Parse(text)
+	parsed, issues := library.Parse(text)
 	if err := first(text, issues); err != nil {
 		return nil, err
 	}
 	if err := small(parsed.NativeRep().Expr()); err != nil {
 		return nil, fmt.Errorf("%q: %w", text, err)
 	}
-	checked, issues := env.Check(parsed)
+	checked, issues := library.Check(parsed)
 	if err := first(text, issues); err != nil {
 		return nil, err
 	}
 	if have := checked.OutputType(); !have.IsExactType(kind) && !have.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("%q is a %s, want a %s", text, have, kind)
 	}
-	return env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(sizes{}), cel.CostLimit(mostCost), cel.InterruptCheckFrequency(100))
+	return library.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(guarded), cel.CostTracking(sizes{}), cel.CostLimit(mostCost),
+		cel.InterruptCheckFrequency(100))
 }
 
 // first is the first thing that is wrong with a text.

@@ -23,8 +23,8 @@ import (
 
 // Bounds of an expression: it comes from a repository, and is evaluated at every event of an object.
 const (
-	mostCost = 200_000 // of one evaluation: tens of milliseconds; a status with a hundred conditions takes a hundredth of it
-	mostTime = time.Second
+	mostCost = 100_000               // of one part of it, some ten milliseconds: a status with a hundred conditions takes a fiftieth
+	mostTime = 50 * time.Millisecond // of its parts together
 )
 
 // Expression says in CEL when an object of a kind is ready. The variable object is the object.
@@ -91,53 +91,60 @@ func (p *Program) Judge(obj *unstructured.Unstructured) (status.Status, string) 
 	if behind != "" {
 		return status.InProgressStatus, behind
 	}
-	object := map[string]any{"object": fresh}
-	failed, err := truth(p.failed, object)
+	ctx, cancel := context.WithTimeout(context.Background(), mostTime)
+	defer cancel()
+	e := evaluation{p, ctx, unsealed(fresh)}
+	failed, err := e.truth(p.failed)
 	switch _, absent := missing(err); {
 	case err != nil && !absent: // what isn't there has not failed
-		return status.InProgressStatus, "failed: " + err.Error()
+		return status.InProgressStatus, "failed: " + told(err)
 	case failed:
-		return status.FailedStatus, p.why(object, said(fresh))
+		return status.FailedStatus, e.why(said(e.object))
 	}
-	ready, err := truth(p.ready, object)
+	ready, err := e.truth(p.ready)
 	field, absent := missing(err)
 	switch {
 	case absent:
-		return status.InProgressStatus, p.why(object, "no "+field+" yet")
+		return status.InProgressStatus, e.why(p.lacks(field))
 	case err != nil:
-		return status.InProgressStatus, "ready: " + err.Error()
+		return status.InProgressStatus, "ready: " + told(err)
 	case ready:
 		return status.CurrentStatus, ""
 	}
-	return status.InProgressStatus, p.why(object, said(fresh))
+	return status.InProgressStatus, e.why(said(e.object))
+}
+
+// An evaluation is of one object.
+type evaluation struct {
+	*Program
+	ctx    context.Context
+	object map[string]any
 }
 
 // why is the message of an object that is not ready.
-func (p *Program) why(object map[string]any, otherwise string) string {
-	if p.message != nil {
-		if said, err := evaluate[string](p.message, object); err == nil && said != "" {
+func (e evaluation) why(otherwise string) string {
+	if e.message != nil {
+		if said, err := evaluate[string](e.ctx, e.message, e.object); err == nil && said != "" {
 			return said
 		}
 	}
 	return otherwise
 }
 
-func truth(p cel.Program, object map[string]any) (bool, error) {
+func (e evaluation) truth(p cel.Program) (bool, error) {
 	if p == nil {
 		return false, nil
 	}
-	return evaluate[bool](p, object)
+	return evaluate[bool](e.ctx, p, e.object)
 }
 
-func evaluate[T bool | string](p cel.Program, object map[string]any) (out T, err error) {
+func evaluate[T bool | string](ctx context.Context, p cel.Program, object map[string]any) (out T, err error) {
 	defer func() {
 		if r := recover(); r != nil { // a library's fault is no reason to stop watching
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), mostTime)
-	defer cancel()
-	value, _, err := p.ContextEval(ctx, object)
+	value, _, err := p.ContextEval(ctx, map[string]any{"object": object})
 	if err != nil {
 		return out, err
 	}
@@ -154,4 +161,23 @@ func missing(err error) (field string, ok bool) {
 		return "", false
 	}
 	return strings.CutPrefix(err.Error(), "no such key: ")
+}
+
+// lacks says which field isn't there, unless the name was read from the object: that may be anything.
+func (p *Program) lacks(field string) string {
+	if field == "" || !strings.Contains(p.Ready, field) {
+		return "it lacks a field yet"
+	}
+	return "no " + field + " yet"
+}
+
+// told is what may be said of an error: some repeat what they were about.
+func told(err error) string {
+	text := err.Error()
+	for _, known := range []string{"no such overload", "index out of bounds", "operation cancelled", "operation interrupted", "is a ", "divi", "modulus by zero"} {
+		if strings.HasPrefix(text, known) {
+			return text
+		}
+	}
+	return "can't be evaluated"
 }

@@ -7,10 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"github.com/google/go-cmp/cmp"
@@ -184,6 +182,7 @@ func TestCompile(t *testing.T) {
 		"a number":     {Expression{Ready: "1 + 1"}, "ready", "is a int, want a bool"},
 		"no text":      {Expression{Ready: "true", Message: "true"}, "message", "is a bool, want a string"},
 		"too long":     {Expression{Ready: strings.Repeat("true || ", 300) + "true"}, "ready", "at most 2048"},
+		"a pattern":    {Expression{Ready: "object.text.matches('(a+)+b')"}, "ready", "undeclared reference to 'matches'"},
 		"too deep":     {Expression{Ready: strings.Repeat("(", 300) + "true" + strings.Repeat(")", 300)}, "ready", "recursion limit"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,38 +253,6 @@ func TestJudge(t *testing.T) {
 				t.Errorf("%s: %q, want %s: %q", have, says, tt.want, tt.says)
 			}
 		})
-	}
-}
-
-// TestBounds: an expression that would never end ends, and says so.
-func TestBounds(t *testing.T) {
-	list := make([]any, 2000)
-	for i := range list {
-		list[i] = int64(i)
-	}
-	obj := &unstructured.Unstructured{Object: map[string]any{"list": list, "text": strings.Repeat("a", 1<<20)}}
-	for _, text := range []string{
-		"object.list.all(a, object.list.all(b, object.list.all(c, a + b + c >= 0)))",
-		"object.list.map(a, object.text + object.text + object.text).size() > 0",
-		"object.list.all(a, object.text.matches('(a+)+b') || true)",
-		"object.list.map(a, object.list).map(l, l + l + l).size() > 0",
-	} {
-		program, err := Compile(Expression{Ready: text})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var before runtime.MemStats
-		runtime.ReadMemStats(&before)
-		began := time.Now()
-		have, says := program.Judge(obj)
-		var after runtime.MemStats
-		runtime.ReadMemStats(&after)
-		if used := after.TotalAlloc - before.TotalAlloc; used > 100<<20 {
-			t.Errorf("%s: took %d MiB", text, used>>20)
-		}
-		if took := time.Since(began); took > 5*time.Second || have != status.InProgressStatus || !strings.Contains(says, "operation") {
-			t.Errorf("%s: %s: %q after %v", text, have, says, took)
-		}
 	}
 }
 

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 
@@ -46,4 +47,17 @@ func appendBounded(list []string, line string) []string {
 		return list
 	}
 	return append(list, line)
+}
+
+// masked is the health with what objects say of themselves masked, and short.
+func (h Health) masked(mask func(string) string) Health {
+	each := func(lines []string) (out []string) {
+		for _, line := range lines {
+			id, message, _ := strings.Cut(line, ": ")
+			out = append(out, id+": "+observe.Shown(message, mask))
+		}
+		return out
+	}
+	h.Failed, h.Pending = each(h.Failed), each(h.Pending)
+	return h
 }

@@ -52,3 +52,17 @@ func TestHealthIsBounded(t *testing.T) {
 		t.Errorf("got %d pending of %d", len(h.Pending), h.Total)
 	}
 }
+
+// TestHealthMasked: what a message has of a secret at its end is no part of the status.
+func TestHealthMasked(t *testing.T) {
+	const secret = "hunter2hunter2hunter2hunter2"
+	mask := func(text string) string { return strings.ReplaceAll(text, secret, "***") }
+	for n := range 450 {
+		kept := strings.Repeat("x", n) + secret + strings.Repeat("y", 500)
+		kept = kept[:384-len("…")] + "…"
+		h := Health{Failed: []string{"A.b c/d: " + kept}, Pending: []string{"A.b c/e: " + kept, "A.b c/f: not there"}}.masked(mask)
+		if text := h.String(); strings.Contains(text, "hunter") || !strings.HasSuffix(text, "; A.b c/f: not there") || len(h.Failed[0]) > 300 {
+			t.Fatalf("%d: %s", n, text)
+		}
+	}
+}

@@ -189,7 +189,7 @@ func objectViews(wants []apply.ID, has []observe.Entry, watched func(observe.ID)
 	}
 	out := make([]ObjectView, 0, len(entries))
 	for id, e := range entries {
-		v := ObjectView{Kind: id.GroupKind().String(), Namespace: id.Namespace, Name: id.Name, Status: string(e.Status), Message: mask(e.Message)}
+		v := ObjectView{Kind: id.GroupKind().String(), Namespace: id.Namespace, Name: id.Name, Status: string(e.Status), Message: observe.Shown(e.Message, mask)}
 		if e.Deleting {
 			v.Status = string(status.TerminatingStatus)
 		}

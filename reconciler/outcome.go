@@ -194,7 +194,7 @@ func (l *Loop) observeStack(name string, s *stackState) {
 // settle says how the stack is doing, and wakes who waited for it.
 func (l *Loop) settle(name string, s *stackState, h Health) {
 	l.wonder(name, s, h)
-	h = h.explained(s.stuck.why)
+	h = h.masked(s.masked).explained(s.stuck.why)
 	ready := !s.removed && s.current() && h.Ready()
 	s.status.Objects = fmt.Sprintf("%d/%d", h.Current, h.Total)
 	switch {

@@ -89,6 +89,9 @@ func (l *Loop) lookInto(ctx context.Context, name string) {
 	if !ok || s.stuck.generation != generation || s.stuck.timer == nil {
 		return // it has newer inputs, or is Ready
 	}
+	for id, text := range why {
+		why[id] = observe.Shown(text, s.masked)
+	}
 	s.stuck.why, s.stuck.timer, s.stuck.looked = why, nil, time.Now()
 	s.stuck.looks++
 	if reason, _, _ := l.blocked(name, s); reason == "" {

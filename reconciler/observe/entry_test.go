@@ -88,13 +88,37 @@ func TestHealth(t *testing.T) {
 }
 
 func TestBounded(t *testing.T) {
-	for _, message := range []string{"", "short", strings.Repeat("x", 256), strings.Repeat("x", 257), strings.Repeat("é", 1000), strings.Repeat("漢", 86), "a\xffb" + strings.Repeat("\xff", 500)} {
+	const kept = messageLimit + messageMargin
+	for _, message := range []string{"", "short", strings.Repeat("x", kept), strings.Repeat("x", kept+1), strings.Repeat("é", 1000), strings.Repeat("漢", kept/3), "a\xffb" + strings.Repeat("\xff", 500)} {
 		got := bounded(message)
-		if len(got) > 256 || !utf8.ValidString(got) {
+		if len(got) > kept || !utf8.ValidString(got) {
 			t.Errorf("bounded(%q) = %q, %d bytes", message, got, len(got))
 		}
-		if len(message) <= 256 && utf8.ValidString(message) && got != message {
+		if len(message) <= kept && utf8.ValidString(message) && got != message {
 			t.Errorf("bounded(%q) = %q", message, got)
+		}
+	}
+}
+
+// TestShown: wherever a secret is in a message, no part of it is shown.
+func TestShown(t *testing.T) {
+	const secret = "hunter2-that-is-some-characters-long-as-tokens-are"
+	mask := func(text string) string { return strings.ReplaceAll(text, secret, "***") }
+	for _, filler := range []string{"x", "é", "漢"} {
+		for n := range 450 {
+			got := Shown(bounded(strings.Repeat(filler, n)+secret+strings.Repeat(filler, 300)), mask)
+			if strings.Contains(got, "hun") || len(got) > messageLimit || !utf8.ValidString(got) {
+				t.Fatalf("%d: %q, %d bytes", n, got, len(got))
+			}
+			got = Shown(bounded(strings.Repeat(filler, n)+secret), mask)
+			if strings.Contains(got, "hun") || len(got) > messageLimit || !utf8.ValidString(got) {
+				t.Fatalf("%d: %q, %d bytes", n, got, len(got))
+			}
+		}
+	}
+	for _, message := range []string{"", "short", strings.Repeat("x", messageLimit), "ends in …"} {
+		if got := Shown(bounded(message), mask); got != message {
+			t.Errorf("%q is shown as %q", message, got)
 		}
 	}
 }

@@ -15,8 +15,12 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/observe/expressions"
 )
 
-// messageLimit bounds what is kept of a status message: other people's controllers write them.
-const messageLimit = 256
+// messageLimit bounds what is shown of a status message: other people's controllers write them. More of it is kept, so
+// that a secret at its end is still known as one.
+const (
+	messageLimit  = 256
+	messageMargin = 128
+)
 
 // Rules are a stack's own expressions, by kind. They are not to be changed.
 type Rules map[schema.GroupKind]*expressions.Program
@@ -97,16 +101,38 @@ func (j *judge) healthOf(obj *unstructured.Unstructured, stack string) (health s
 	}
 }
 
-// bounded cuts a message at messageLimit bytes, between characters. The result shares no memory with a longer one.
-func bounded(message string) string {
-	message = strings.ToValidUTF8(message, "\uFFFD")
-	if len(message) <= messageLimit {
-		return message
+// bounded cuts a message at what is kept of it. The result shares no memory with a longer one.
+func bounded(message string) string { return cut(message, messageLimit+messageMargin) }
+
+const ellipsis = "…"
+
+// cut cuts a text at so many bytes, between characters.
+func cut(text string, most int) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= most {
+		return text
 	}
-	const ellipsis = "…"
-	end := messageLimit - len(ellipsis)
-	for !utf8.RuneStart(message[end]) {
+	return before(text, most-len(ellipsis)) + ellipsis
+}
+
+// before is what of a text is before a byte, in whole characters.
+func before(text string, end int) string {
+	for end > 0 && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return message[:end] + ellipsis
+	return text[:max(0, end)]
+}
+
+// Shown is what may be shown of a message: masked first and cut then. Where it was cut before, its end may be half a
+// secret, and goes.
+func Shown(message string, mask func(string) string) string {
+	kept, masked := len(message), mask(message)
+	if kept <= messageLimit {
+		return masked
+	}
+	if strings.HasSuffix(message, ellipsis) {
+		text := strings.TrimSuffix(masked, ellipsis)
+		masked = before(text+ellipsis, len(text)-messageMargin) + ellipsis
+	}
+	return cut(masked, messageLimit)
 }

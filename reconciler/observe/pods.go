@@ -236,17 +236,17 @@ func wanted(workload *unstructured.Unstructured) int {
 func told(refused string, pod *corev1.Pod, events []corev1.Event, unready int) string {
 	var parts []string
 	if refused != "" {
-		parts = append(parts, bounded(refused))
+		parts = append(parts, refused)
 	}
 	if pod != nil {
-		text := bounded("pod " + pod.Name + ": " + clueOf(pod, events).text)
+		name := "pod " + pod.Name
 		switch {
 		case unready == 2:
-			text += " (and 1 more pod)"
+			name += " (and 1 more pod)"
 		case unready > 2:
-			text += fmt.Sprintf(" (and %d more pods)", unready-1)
+			name += fmt.Sprintf(" (and %d more pods)", unready-1)
 		}
-		parts = append(parts, text)
+		parts = append(parts, name+": "+clueOf(pod, events).text)
 	}
-	return strings.Join(parts, ", ")
+	return bounded(strings.Join(parts, ", "))
 }

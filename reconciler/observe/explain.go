@@ -3,6 +3,8 @@ package observe
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,10 +15,11 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
-// Bounds of one look at a workload.
+// Bounds of one look at a workload: a pod, or an event, may have a megabyte.
 const (
-	podsOfLook   = 100
-	eventsOfLook = 100
+	podsOfLook   = 20
+	pagesOfLook  = 5 // of pods, each for itself: as long as all in them are ready
+	eventsOfLook = 20
 )
 
 var workloads = map[schema.GroupKind]string{
@@ -35,7 +38,7 @@ var (
 // IsWorkload tells whether an object has pods that can say why it is not ready.
 func IsWorkload(id ID) bool { return workloads[id.GroupKind()] != "" }
 
-// Explain asks why a workload is not ready: two to four requests, bounded in what they return. The answer is in words
+// Explain asks why a workload is not ready: two to eight requests, bounded in what they return. The answer is in words
 // like those of kubectl, and empty where neither the workload nor its pods tell.
 func Explain(ctx context.Context, client dynamic.Interface, id ID) (string, error) {
 	resource := schema.GroupVersionResource{Group: id.Group, Version: "v1", Resource: workloads[id.GroupKind()]}
@@ -43,13 +46,12 @@ func Explain(ctx context.Context, client dynamic.Interface, id ID) (string, erro
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", id, err)
 	}
-	pods, err := podsOf(ctx, client, workload)
+	pod, unready, made, err := worstOf(ctx, client, workload)
 	if err != nil {
 		return "", fmt.Errorf("list the pods of %s: %w", id, err)
 	}
-	pod, unready := worst(pods)
 	var ownEvents, podEvents []corev1.Event
-	if tellsByEvents(id.Kind) && len(pods) < wanted(workload) {
+	if tellsByEvents(id.Kind) && made < wanted(workload) {
 		if ownEvents, err = eventsOf(ctx, client, id.Namespace, workload.GetUID()); err != nil {
 			return "", fmt.Errorf("list the events of %s: %w", id, err)
 		}
@@ -59,7 +61,7 @@ func Explain(ctx context.Context, client dynamic.Interface, id ID) (string, erro
 			return "", fmt.Errorf("list the events of a pod of %s: %w", id, err)
 		}
 	}
-	return told(refusal(workload, len(pods), ownEvents), pod, podEvents, unready), nil
+	return told(refusal(workload, made, ownEvents), pod, podEvents, unready), nil
 }
 
 // tellsByEvents: these have no condition for pods that can't be made.
@@ -67,31 +69,47 @@ func tellsByEvents(kind string) bool {
 	return kind == "StatefulSet" || kind == "DaemonSet" || kind == "Job"
 }
 
-// podsOf lists the pods that a workload controls.
-func podsOf(ctx context.Context, client dynamic.Interface, workload *unstructured.Unstructured) ([]corev1.Pod, error) {
+// worstOf finds the pod of a workload that tells most, on the first page that has one that isn't ready. Of what is on
+// later pages, it is not known that it wasn't made.
+func worstOf(ctx context.Context, client dynamic.Interface, workload *unstructured.Unstructured) (pod *corev1.Pod, unready, made int, err error) {
+	selector, err := selectorOf(workload)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	page := metav1.ListOptions{LabelSelector: selector, Limit: podsOfLook}
+	for range pagesOfLook {
+		list, err := client.Resource(podResource).Namespace(workload.GetNamespace()).List(ctx, page)
+		if err != nil {
+			return nil, 0, 0, err
+		}
+		pods := slices.DeleteFunc(decoded[corev1.Pod](list), func(pod corev1.Pod) bool { return !controls(workload, &pod) })
+		made += len(pods)
+		pod, unready = worst(pods)
+		if page.Continue = list.GetContinue(); page.Continue == "" {
+			return pod, unready, made, nil
+		}
+		if pod != nil {
+			break
+		}
+	}
+	return pod, unready, math.MaxInt, nil
+}
+
+// selectorOf is what chooses the pods of a workload.
+func selectorOf(workload *unstructured.Unstructured) (string, error) {
 	raw, _, err := unstructured.NestedMap(workload.Object, "spec", "selector")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	var labels metav1.LabelSelector
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &labels); err != nil {
-		return nil, err
+		return "", err
 	}
 	selector, err := metav1.LabelSelectorAsSelector(&labels)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	list, err := client.Resource(podResource).Namespace(workload.GetNamespace()).List(ctx, metav1.ListOptions{LabelSelector: selector.String(), Limit: podsOfLook})
-	if err != nil {
-		return nil, err
-	}
-	var pods []corev1.Pod
-	for _, pod := range decoded[corev1.Pod](list) {
-		if controls(workload, &pod) {
-			pods = append(pods, pod)
-		}
-	}
-	return pods, nil
+	return selector.String(), nil
 }
 
 // controls tells whether a workload made a pod, or its ReplicaSet did.

@@ -131,7 +131,7 @@ func collectCRD(t *testing.T, document []byte, group string, has map[string]map[
 	if crd.Kind != "CustomResourceDefinition" || crd.Spec.Group != group {
 		return
 	}
-	paths := map[string]bool{"metadata.generation": true}
+	paths := map[string]bool{"metadata.generation": true, "metadata.namespace": true}
 	for _, v := range crd.Spec.Versions {
 		v.Schema.OpenAPIV3Schema.collect("", paths)
 	}

@@ -45,7 +45,8 @@ const static = "Nothing becomes of it by itself."
 
 func prometheus() Family {
 	return Family{"Prometheus operator", "monitoring.coreos.com", "v0.93.0", []Kinds{
-		{Names: "Prometheus PrometheusAgent Alertmanager ThanosRuler", Ready: is("Available") + " && " + is("Reconciled"), Failed: isNot("Reconciled")},
+		{Names: "Prometheus PrometheusAgent Alertmanager ThanosRuler", Ready: is("Available") + " && " + is("Reconciled"), Failed: isNot("Reconciled"),
+			Text: "Paused is not ready: nobody looks after it."},
 		{Names: "ServiceMonitor PodMonitor PrometheusRule Probe ScrapeConfig AlertmanagerConfig", Ready: "true", Text: static},
 	}}
 }
@@ -54,7 +55,7 @@ func openTelemetry() Family {
 	return Family{"OpenTelemetry operator", "opentelemetry.io", "v0.140.0", []Kinds{
 		{Names: "OpenTelemetryCollector",
 			Ready: `object.status.version != "" && (object.status.?scale.?statusReplicas.orValue("") == "" || ` +
-				`object.status.scale.statusReplicas == string(object.status.scale.replicas) + "/" + string(object.status.scale.replicas))`,
+				`[object.spec.?replicas.orValue(object.status.scale.?replicas.orValue(0))].all(n, object.status.scale.statusReplicas == string(n) + "/" + string(n)))`,
 			Message: `object.status.scale.statusReplicas + " replicas are ready"`,
 			Text:    "A daemonset or sidecar tells no number of replicas."},
 		{Names: "OpAMPBridge TargetAllocator", Ready: `object.status.version != ""`},
@@ -96,7 +97,7 @@ func acme() Family {
 func cloudNativePG() Family {
 	applied := Kinds{Names: "Database DatabaseRole Publication Subscription", Ready: `object.status.applied`, Failed: `!object.status.applied`, Message: `object.status.message`}
 	return Family{"CloudNativePG", "postgresql.cnpg.io", "v1.30.0", []Kinds{
-		{Names: "Cluster", Ready: `object.status.phase == "Cluster in healthy state" && ` + is("Ready"),
+		{Names: "Cluster", Ready: `object.status.phase == "Cluster in healthy state" && ` + is("Ready") + ` && object.status.?readyInstances.orValue(0) == object.spec.instances`,
 			Failed: `object.status.phase in ["Cluster is unrecoverable and needs manual intervention", "Invalid cluster definition", ` +
 				`"Unable to create required cluster objects", "Cluster has incomplete or invalid image catalog"] || ` +
 				`object.status.phase.startsWith("Cluster cannot ")`,
@@ -124,20 +125,21 @@ func strimzi() Family {
 }
 
 func gatewayAPI() Family {
-	each := func(list string) string {
-		return `object.status.` + list + `.all(p, ["Accepted", "ResolvedRefs"].all(t, p.conditions.exists(c, c.type == t && c.status == "True")))`
-	}
-	message := func(list string) string {
-		lacking := `c, c.type in ["Accepted", "ResolvedRefs"] && c.status != "True"`
-		return `object.status.` + list + `.filter(p, p.conditions.exists(` + lacking + `))[0].conditions.filter(` + lacking + `)[0].message`
+	const asked = `p.parentRef.name == r.name && [object.metadata.?namespace.orValue("")].all(n, p.parentRef.?namespace.orValue(n) == r.?namespace.orValue(n)) && ` +
+		`p.parentRef.?sectionName.orValue("") == r.?sectionName.orValue("")`
+	const accepted = `["Accepted", "ResolvedRefs"].all(t, p.conditions.exists(c, c.type == t && c.status == "True"))`
+	const lacking = `c, c.type in ["Accepted", "ResolvedRefs"] && c.status != "True"`
+	message := func(list, which string) string {
+		return `object.status.` + list + `.filter(p, ` + which + `p.conditions.exists(` + lacking + `))[0].conditions.filter(` + lacking + `)[0].message`
 	}
 	return Family{"Gateway API", "gateway.networking.k8s.io", "v1.6.3", []Kinds{
 		{Names: "GatewayClass", Ready: is("Accepted"), Failed: isNot("Accepted")},
 		{Names: "Gateway ListenerSet", Ready: is("Accepted") + " && " + is("Programmed"), Failed: isNot("Accepted")},
 		{Names: "HTTPRoute GRPCRoute TLSRoute TCPRoute UDPRoute",
-			Ready: `size(object.spec.?parentRefs.orValue([])) == 0 || size(object.status.parents) >= size(object.spec.parentRefs) && ` + each("parents"), Message: message("parents"),
-			Text: "Each parent has accepted it, and found what it refers to."},
-		{Names: "BackendTLSPolicy", Ready: `size(object.status.ancestors) > 0 && ` + each("ancestors"), Message: message("ancestors")},
+			Ready:   `object.spec.?parentRefs.orValue([]).all(r, object.status.parents.exists(p, ` + asked + ` && ` + accepted + `))`,
+			Message: message("parents", `object.spec.parentRefs.exists(r, `+asked+`) && `),
+			Text:    "Each parent that it asks for has accepted it, and found what it refers to."},
+		{Names: "BackendTLSPolicy", Ready: `size(object.status.ancestors) > 0 && object.status.ancestors.all(p, ` + accepted + `)`, Message: message("ancestors", "")},
 		{Names: "ReferenceGrant", Ready: "true", Text: static},
 	}}
 }

@@ -14,12 +14,15 @@ import (
 	"time"
 
 	"github.com/plumbline-dev/plumbline/reconciler"
+	"github.com/plumbline-dev/plumbline/reconciler/apply"
 )
 
 // Bounds on a daemon's answer: it may be somebody else who listens there.
 const (
 	daemonPatience = 15 * time.Second
 	daemonBytes    = 64 << 20
+	daemonFields   = 50   // of an object
+	daemonText     = 2000 // characters
 )
 
 // askDaemon reads drift from a daemon's API.
@@ -37,8 +40,27 @@ func askDaemon(ctx context.Context, base, stack string) (list reconciler.DriftLi
 	if err := getJSON(ctx, ask.String(), &list); err != nil {
 		return list, fmt.Errorf("ask the daemon at %s: %w", u.Host, err)
 	}
-	list.Stacks = max(list.Stacks, 0)
-	return list, nil
+	return bounded(list), nil
+}
+
+// bounded is an answer as Plumbline gives one, or less: a daemon's own is left as it is.
+func bounded(list reconciler.DriftList) reconciler.DriftList {
+	list.Stacks, list.More = max(list.Stacks, 0), max(list.More, 0)
+	if more := len(list.Drift) - reconciler.MostDrift; more > 0 {
+		list.Drift, list.More = list.Drift[:reconciler.MostDrift], list.More+more
+	}
+	for i := range list.Drift {
+		d := &list.Drift[i]
+		d.Fields = d.Fields[:min(len(d.Fields), daemonFields)]
+		for j, f := range d.Fields {
+			d.Fields[j] = apply.FieldChange{Path: fit(f.Path, daemonText), Have: fit(f.Have, daemonText), Want: fit(f.Want, daemonText)}
+		}
+		for _, text := range []*string{&d.Stack, &d.Source, &d.Revision, &d.Object.Kind, &d.Object.Namespace, &d.Object.Name, (*string)(&d.What),
+			&d.Manager, &d.Operation, (*string)(&d.Action), &d.Error} {
+			*text = fit(*text, daemonText)
+		}
+	}
+	return list
 }
 
 func getJSON(ctx context.Context, target string, answer any) error {

@@ -223,3 +223,28 @@ func TestAskDaemon(t *testing.T) {
 		}
 	}
 }
+
+// TestDriftIsBounded: somebody else who listens at the daemon's address gets no time
+// and no memory for it.
+func TestDriftIsBounded(t *testing.T) {
+	var hostile reconciler.DriftList
+	lines := `"` + strings.Repeat(`\n`, 5000) + `"`
+	for range reconciler.MostDrift + 5 {
+		hostile.Drift = append(hostile.Drift, reconciler.Drift{Stack: "home.web"})
+	}
+	for range 60 {
+		hostile.Drift[999].Fields = append(hostile.Drift[999].Fields, apply.FieldChange{Path: lines, Have: lines, Want: lines[2:]})
+	}
+	hostile.Drift[999].Error = lines
+	hostile.Stacks, hostile.More = -1, -1
+	got := bounded(hostile)
+	if d := got.Drift[999]; len(got.Drift) != 1000 || got.More != 5 || got.Stacks != 0 || len(d.Fields) != 50 || len(d.Fields[49].Want) > 2*daemonText || len(d.Error) > 2*daemonText {
+		t.Errorf("%d records, %d more", len(got.Drift), got.More)
+	}
+	if want, have, ok := textLines(apply.FieldChange{Have: lines, Want: lines}); ok {
+		t.Errorf("%d and %d lines are compared", len(want), len(have))
+	}
+	if _, _, ok := textLines(apply.FieldChange{Want: `"` + strings.Repeat(`\n`, comparedLines) + `"`}); !ok {
+		t.Error("a few lines are not compared")
+	}
+}

@@ -192,11 +192,15 @@ func printDriftField(w io.Writer, f apply.FieldChange) {
 	printField(w, shown)
 }
 
-// textLines are the lines of two texts of which at least one has more than one.
+// comparedLines is more than a value has that Plumbline shortened.
+const comparedLines = 200
+
+// textLines are the lines of two texts of which at least one has more than one, and
+// neither many.
 func textLines(f apply.FieldChange) (want, have []string, ok bool) {
 	want, ok1 := linesOf(f.Want)
 	have, ok2 := linesOf(f.Have)
-	return want, have, ok1 && ok2 && (len(want) > 1 || len(have) > 1)
+	return want, have, ok1 && ok2 && (len(want) > 1 || len(have) > 1) && max(len(want), len(have)) <= comparedLines
 }
 
 // linesOf reads a JSON string, also one of which the beginning or the end was cut off.
@@ -225,7 +229,7 @@ func linesOf(value string) ([]string, bool) {
 	return strings.Split(strings.TrimSuffix(s, "\n"), "\n"), true
 }
 
-// lineDiff marks the lines that only one of two texts has. Both are a few lines.
+// lineDiff marks the lines that only one of two texts has. Both have at most comparedLines.
 func lineDiff(want, have []string) (out []string) {
 	common := make([][]int, len(want)+1) // lines in common behind here and there
 	for i := range common {

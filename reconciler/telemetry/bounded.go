@@ -3,6 +3,7 @@ package telemetry
 import (
 	"strings"
 	"sync"
+	"unicode"
 
 	"go.opentelemetry.io/otel/attribute"
 )
@@ -66,9 +67,10 @@ func most(key attribute.Key) int {
 }
 
 // printable is a name as it may stand in a label: people choose managers' names.
+// Control characters, and those that turn the order of text around, may not.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			return '_'
 		}
 		return r

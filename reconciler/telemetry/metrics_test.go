@@ -352,3 +352,11 @@ func TestTransportCounts(t *testing.T) {
 		})
 	}
 }
+
+func TestPrintable(t *testing.T) {
+	for name, want := range map[string]string{"kubectl-edit": "kubectl-edit", "é": "é", "a\nb\x7f": "a_b_", "a\u009b2J": "a_2J", "a\u202eb\u2066\u200f\u061c": "a_b___", "\xff": "_"} {
+		if got := printable(name); got != want {
+			t.Errorf("%q becomes %q, want %q", name, got, want)
+		}
+	}
+}

@@ -33,11 +33,14 @@ func CheckPointer(field string) error {
 		return fmt.Errorf("%s is not a field that can be left to others", field)
 	case p[0] == "metadata" && (len(p) == 1 || !slices.Contains([]string{"annotations", "labels", "finalizers", "ownerReferences"}, p[1])):
 		return fmt.Errorf("%s names the object: of metadata, only annotations, labels, finalizers and ownerReferences can be left to others", field)
-	case p[0] == "metadata" && p[1] == "labels" && (len(p) < 3 || p[2] == "*" || p[2] == StackLabel || p[2] == PartOfLabel):
-		return fmt.Errorf("%s: by its labels an object is known as ours: name those that are meant", field)
+	case p[0] == "metadata" && (p[1] == "labels" || p[1] == "annotations") && (len(p) < 3 || p[2] == "*" || isOurs(p[2])):
+		return fmt.Errorf("%s: by its labels and annotations an object is known as ours: name those that are meant, none of Plumbline's", field)
 	}
 	return nil
 }
+
+// isOurs is true for a label or an annotation that Plumbline writes or reads.
+func isOurs(key string) bool { return strings.HasPrefix(key, "plumbline.dev/") || key == PartOfLabel }
 
 func parsePointer(field string) (pointer, error) {
 	rest, ok := strings.CutPrefix(field, "/")
@@ -64,7 +67,7 @@ func ignoredOf(rules []Ignore, u *unstructured.Unstructured) []pointer {
 			continue
 		}
 		for _, field := range rule.Fields {
-			if p, err := parsePointer(field); err == nil {
+			if p, err := parsePointer(field); err == nil && CheckPointer(field) == nil {
 				out = append(out, p)
 			}
 		}

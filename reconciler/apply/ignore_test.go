@@ -22,7 +22,8 @@ func TestIgnore(t *testing.T) {
 		{"of an item by its place", `{Kind: Deployment, Fields: [/spec/containers/0/image]}`, `{spec: {replicas: 2, containers: [{name: app}, {name: side, image: s}]}}`},
 		{"with a slash in its name", `{Kind: Deployment, Fields: [/metadata/annotations/a~1b]}`, `{metadata: {name: web, annotations: {c: y}}}`},
 		{"that is not there", `{Kind: Deployment, Fields: [/spec/strategy/type]}`, ``},
-		{"all of a map", `{Kind: Deployment, Fields: [/metadata/annotations/*]}`, `{metadata: {name: web, annotations: {}}}`},
+		{"all of a map", `{Kind: Deployment, Fields: [/spec/*]}`, `{spec: {}}`},
+		{"that is Plumbline's", `{Kind: Deployment, Fields: [/metadata/annotations, /metadata/annotations/*]}`, ``},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var rule Ignore
@@ -50,7 +51,7 @@ func TestIgnore(t *testing.T) {
 func TestCheckPointer(t *testing.T) {
 	for field, want := range map[string]string{
 		"/spec/replicas":                        "",
-		"/metadata/annotations":                 "",
+		"/metadata/annotations/a~1b":            "",
 		"/metadata/labels/team":                 "",
 		"spec.replicas":                         "is no JSON pointer: write it as in /spec/replicas",
 		"":                                      "is no JSON pointer",
@@ -60,10 +61,16 @@ func TestCheckPointer(t *testing.T) {
 		"/status/replicas":                      "is not a field that can be left to others",
 		"/metadata/name":                        "names the object",
 		"/metadata":                             "names the object",
-		"/metadata/labels":                      "by its labels an object is known as ours",
-		"/metadata/labels/*":                    "by its labels an object is known as ours",
-		"/metadata/labels/plumbline.dev~1stack": "by its labels an object is known as ours",
-		"/" + strings.Repeat("x", 600):          "is no JSON pointer",
+		"/metadata/labels":                      "by its labels and annotations an object is known as ours",
+		"/metadata/labels/*":                    "by its labels and annotations an object is known as ours",
+		"/metadata/labels/plumbline.dev~1stack": "by its labels and annotations an object is known as ours",
+		"/metadata/labels/applyset.kubernetes.io~1part-of": "by its labels and annotations an object is known as ours",
+		"/metadata/annotations":                            "by its labels and annotations an object is known as ours",
+		"/metadata/annotations/*":                          "by its labels and annotations an object is known as ours",
+		"/metadata/annotations/*/x":                        "by its labels and annotations an object is known as ours",
+		"/metadata/annotations/plumbline.dev~1prune":       "by its labels and annotations an object is known as ours",
+		"/metadata/*/x":                                    "names the object",
+		"/" + strings.Repeat("x", 600):                     "is no JSON pointer",
 	} {
 		err := CheckPointer(field)
 		if (want == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), want)) {

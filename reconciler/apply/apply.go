@@ -142,7 +142,7 @@ func (e *Engine) applyObject(ctx context.Context, c Change) (applied Applied, wa
 		}
 	}
 	if c.handOff != nil {
-		if _, _, err := e.client.applyAs(ctx, leftManager, p.Resource, p.ID, c.handOff, applyStrictly); err != nil {
+		if _, err := e.handOver(ctx, p, c.handOff); err != nil {
 			return Applied{}, false, err
 		}
 	}
@@ -153,6 +153,11 @@ func (e *Engine) applyObject(ctx context.Context, c Change) (applied Applied, wa
 	obj, _, err := e.client.apply(ctx, p.Resource, p.ID, p.body, how)
 	if err != nil {
 		return Applied{}, false, err
+	}
+	if back := p.giveBack(obj); back != nil {
+		if obj, err = e.handOver(ctx, p, back); err != nil {
+			return Applied{}, false, err
+		}
 	}
 	live := e.live.Saw(obj)
 	return Applied{Hash: p.hash, UID: live.UID, Fingerprint: live.Fingerprint}, false, nil

@@ -48,15 +48,20 @@ func authorOfFields(before *unstructured.Unstructured, mine, had *fieldpath.Set,
 	return author
 }
 
-func ours(entry metav1.ManagedFieldsEntry) bool {
-	return entry.Manager == Manager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == ""
+func ours(entry metav1.ManagedFieldsEntry) bool { return appliedBy(entry, Manager) }
+
+func appliedBy(entry metav1.ManagedFieldsEntry, manager string) bool {
+	return entry.Manager == manager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == ""
 }
 
 // owned is what we own by Apply; nil: nothing.
-func owned(u *unstructured.Unstructured) *fieldpath.Set {
+func owned(u *unstructured.Unstructured) *fieldpath.Set { return ownedBy(u, ours) }
+
+// ownedBy is what some managers own; nil: nothing.
+func ownedBy(u *unstructured.Unstructured, who func(metav1.ManagedFieldsEntry) bool) *fieldpath.Set {
 	var all *fieldpath.Set
 	for _, entry := range u.GetManagedFields() {
-		if !ours(entry) || entry.FieldsV1 == nil {
+		if !who(entry) || entry.FieldsV1 == nil {
 			continue
 		}
 		set := &fieldpath.Set{}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -76,7 +77,9 @@ func decode(raw []byte) (*unstructured.Unstructured, error) {
 const (
 	applyStrictly = iota // nobody has looked at the body yet
 	applyDry             // look only
+	applyDryShown        // look only, at what would be created too
 	applyChecked         // a dry run has just passed: the server need not look for unknown fields again
+	applyUnforced        // nothing is taken from others: a conflict is an error
 )
 
 // apply sends a server-side apply of the body. A dry run that would create the
@@ -87,12 +90,12 @@ func (c *client) apply(ctx context.Context, r Resource, id ID, body []byte, how 
 
 func (c *client) applyAs(ctx context.Context, manager string, r Resource, id ID, body []byte, how int) (*unstructured.Unstructured, bool, error) {
 	validation := metav1.FieldValidationStrict
-	if how == applyChecked {
+	if how == applyChecked || how == applyUnforced {
 		validation = metav1.FieldValidationIgnore
 	}
-	req := c.rest.Patch(types.ApplyYAMLPatchType).AbsPath(r.path(id)...).
-		Param("fieldManager", manager).Param("force", "true").Param("fieldValidation", validation).Body(body)
-	if how == applyDry {
+	req := c.rest.Patch(types.ApplyYAMLPatchType).AbsPath(r.path(id)...).Param("fieldManager", manager).
+		Param("force", strconv.FormatBool(how != applyUnforced)).Param("fieldValidation", validation).Body(body)
+	if how == applyDry || how == applyDryShown {
 		req = req.Param("dryRun", metav1.DryRunAll)
 	}
 	raw, created, err := c.send(ctx, req)

@@ -1,9 +1,7 @@
 package apply
 
 import (
-	"encoding/json"
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +19,15 @@ type Ignore struct {
 
 // pointer is a parsed field of an Ignore rule.
 type pointer []string
+
+// String is the pointer as it is written.
+func (p pointer) String() string {
+	var b strings.Builder
+	for _, part := range p {
+		b.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(part))
+	}
+	return b.String()
+}
 
 // CheckPointer says what is wrong with a field of an Ignore rule.
 func CheckPointer(field string) error {
@@ -134,47 +141,4 @@ func (p pointer) remove(object map[string]any) {
 			delete(m, key)
 		}
 	})
-}
-
-// leftManager owns, by Apply, the values that an ignored field had when Git gave it
-// up and nobody else owned it: without an owner it would fall back to its default.
-// Whoever writes the field next takes it over.
-const leftManager = Manager + "-left"
-
-// handOff is an apply that keeps the ignored fields which ours would reset; nil:
-// there are none. Fields below lists stay with whoever has them.
-func (p prepared) handOff(before, answer *unstructured.Unstructured) []byte {
-	kept := map[string]any{}
-	for _, pointer := range p.ignored {
-		have, found, err := unstructured.NestedFieldNoCopy(before.Object, pointer...)
-		if want, _, _ := unstructured.NestedFieldNoCopy(answer.Object, pointer...); err != nil || !found || reflect.DeepEqual(have, want) {
-			continue
-		}
-		_ = unstructured.SetNestedField(kept, have, pointer...) // of what was JSON
-	}
-	if len(kept) == 0 {
-		return nil
-	}
-	kept["apiVersion"], kept["kind"] = answer.GetAPIVersion(), answer.GetKind()
-	name := map[string]any{"name": p.Name}
-	if meta, ok := kept["metadata"].(map[string]any); ok {
-		meta["name"], name = p.Name, meta
-	}
-	kept["metadata"] = name
-	body, _ := json.Marshal(kept) // of what was JSON
-	return body
-}
-
-// withoutIgnored drops the changes of ignored fields, which are kept.
-func (p prepared) withoutIgnored(before, answer *unstructured.Unstructured) *unstructured.Unstructured {
-	if len(p.ignored) == 0 {
-		return answer
-	}
-	answer = answer.DeepCopy()
-	for _, pointer := range p.ignored {
-		if have, found, err := unstructured.NestedFieldCopy(before.Object, pointer...); err == nil && found {
-			_ = unstructured.SetNestedField(answer.Object, have, pointer...)
-		}
-	}
-	return answer
 }

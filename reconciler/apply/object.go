@@ -97,6 +97,8 @@ type prepared struct {
 	hash     Hash
 	masks    Masks
 	ignored  []pointer // fields that were taken out of the body
+
+	whole, reduced map[string]any // where some were: the object before and after
 }
 
 // prepare labels a copy of the object for its stack and drops what only a
@@ -120,16 +122,21 @@ func (h hasher) prepare(o Object, r Resource, req Request) (prepared, error) {
 	labels[StackLabel], labels[PartOfLabel] = req.Stack, SetID(req.Stack)
 	u.SetLabels(labels)
 	noteSealed(u, req.Masks)
-	ignored := ignoredOf(req.Ignore, u)
-	for _, pointer := range ignored {
+	p := prepared{ID: IDOf(u), Resource: r, Origin: o.Origin, masks: req.Masks, ignored: ignoredOf(req.Ignore, u)}
+	if len(p.ignored) > 0 {
+		p.whole, p.reduced = u.DeepCopy().Object, u.Object
+	}
+	for _, pointer := range p.ignored {
 		pointer.remove(u.Object)
 	}
 	body, err := json.Marshal(u.Object)
 	if err != nil {
 		return prepared{}, fmt.Errorf("encode %s: %w", IDOf(u), err)
 	}
-	p := prepared{ID: IDOf(u), Resource: r, Origin: o.Origin, body: body, masks: req.Masks, ignored: ignored,
-		Replace: u.GetAnnotations()[ReplaceAnnotation] == "true"}
+	p.body, p.Replace = body, u.GetAnnotations()[ReplaceAnnotation] == "true"
+	if len(p.ignored) > 0 { // whoever is given a field, or gives it back, is asked about
+		body = fmt.Append(slices.Clone(body), p.ignored)
+	}
 	copy(p.hash[:], h.sum(body))
 	return p, nil
 }

@@ -62,7 +62,7 @@ type Change struct {
 	version  string   // of an object that is to go: when it was looked at
 	applied  Applied  // none: what is known to be true
 	found    Applied  // what was there
-	handOff  []byte   // ignored fields that are nobody else's, and are to stay
+	handOff  *handOff // ignored fields that are nobody else's, and are to stay
 	resource Resource
 }
 

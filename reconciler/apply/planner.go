@@ -340,16 +340,19 @@ func (e *Engine) planObject(ctx context.Context, req Request, p prepared) (Chang
 	if err := claimed(req, live, p); err != nil {
 		return change, err
 	}
-	answer, created, err := e.client.apply(ctx, p.Resource, p.ID, p.body, applyDry)
+	answer, created, err := e.tryApply(ctx, p)
 	switch {
 	case err != nil:
+		if freed := e.freed(ctx, req, change, err); freed != nil {
+			return *freed, nil
+		}
 		return e.refused(ctx, req, change, err)
 	case created:
 		change.Action, change.Drift = ActionCreate, drifted(req, p, WayDeleted)
 		return change, nil
 	}
 	if print := e.live.Fingerprint(answer); there && print == live.Fingerprint && answer.GetUID() == live.UID &&
-		answer.GetGeneration() == live.Generation {
+		answer.GetGeneration() == live.Generation && p.giveBack(answer) == nil {
 		change.Action, change.applied = ActionNone, Applied{Hash: p.hash, UID: live.UID, Fingerprint: print}
 		return change, nil
 	}
@@ -418,6 +421,9 @@ func (e *Engine) compare(ctx context.Context, req Request, change Change, answer
 		return change, fmt.Errorf("%w: the ApplySet %s has it; take the label %s off the object to adopt it", ErrClaimed, set, PartOfLabel)
 	}
 	change.uid, change.found = before.GetUID(), Applied{UID: before.GetUID(), Fingerprint: e.live.Fingerprint(before)}
+	if err := p.torn(before, answer); err != nil {
+		return change, err
+	}
 	change.handOff = p.handOff(before, answer)
 	change.Fields = e.hashes.diff(req.Stack, before, p.withoutIgnored(before, answer), req.Masks)
 	change.Action = ActionUpdate
@@ -427,7 +433,7 @@ func (e *Engine) compare(ctx context.Context, req Request, change Change, answer
 		if len(change.inherits) > 0 {
 			change.Reason = "with the fields of " + strings.Join(change.inherits, ", ") + ": what Git doesn't have of them goes"
 		}
-	case len(change.Fields) == 0 && change.found.Fingerprint == e.live.Fingerprint(answer):
+	case change.handOff == nil && len(change.Fields) == 0 && change.found.Fingerprint == e.live.Fingerprint(answer):
 		seen := e.live.Saw(before)
 		change.Action, change.applied = ActionNone, Applied{Hash: p.hash, UID: seen.UID, Fingerprint: change.found.Fingerprint}
 		return change, nil

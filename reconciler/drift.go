@@ -45,14 +45,11 @@ func (l *Loop) drifted(name string, s *stackState) (step, Trigger) {
 	}
 	pause := min(longest, 25*time.Millisecond<<min(max(0, s.drifts-freeCorrections), 12))
 	if s.drifts >= freeCorrections && since < pause {
-		if !s.pausing {
-			s.pausing = true
-			l.triggerAfter(name, TriggerDrift, pause-since)
-		}
+		l.triggerOnce(name, &s.pausing, TriggerDrift, pause-since)
 		return stepObserve, ""
 	}
 	s.drifts++
-	s.drifted, s.pausing = time.Now(), false
+	s.drifted = time.Now()
 	return next, TriggerDrift
 }
 
@@ -112,32 +109,24 @@ func (l *Loop) previewed(ctx context.Context, trip Trip) {
 	if s.stalled == trip.generation {
 		s.stalled = 0
 	}
-	l.knows(s, run.Plan.Known(), run.Plan)
+	s.knows(run.Plan.Known(), run.Plan)
 	l.observeStack(trip.Stack, s)
 }
 
-// knows takes what is true of the stack's objects, and what isn't. The watch tells
-// every write to those that drifted: what others own, an entry doesn't show.
-func (l *Loop) knows(s *stackState, known map[apply.ID]apply.Applied, plan apply.Plan) {
-	for id := range s.known {
-		l.adrift.Delete(id)
-	}
+// knows takes what is true of the stack's objects, and what isn't.
+func (s *stackState) knows(known map[apply.ID]apply.Applied, plan apply.Plan) {
 	s.known = known
 	for id, was := range plan.Drifted() {
 		if _, ok := known[id]; !ok {
 			known[id] = was
 		}
 	}
-	for id, is := range known {
-		if is.Adrift {
-			l.adrift.Store(id, nil)
-		}
-	}
 }
 
-// Attentive is true for an object that drifted and was not put right.
+// Attentive is true for an object that drifted and was not put right. The watch tells
+// every write to it: what others own, an entry doesn't show.
 func (l *Loop) Attentive(id observe.ID) bool {
-	_, adrift := l.adrift.Load(apply.ID(id))
+	_, adrift := l.drifts.objects.Load(apply.ID(id))
 	return adrift
 }
 
@@ -211,7 +200,7 @@ func (l *Loop) rotatedAway(s *stackState, trip Trip, run Run) bool {
 // corrected closes the drift that a run put right, and says of the rest why not.
 func (l *Loop) corrected(ctx context.Context, s *stackState, run Run) {
 	if s.known != nil {
-		l.knows(s, s.known, run.Plan)
+		s.knows(s.known, run.Plan)
 	}
 	for id := range run.Inventory.When { // the watch tells of our own writes too
 		if live, ok := l.Watched(observe.ID(id)); ok && apply.Fingerprint(live.Fingerprint) == s.known[id].Fingerprint {
@@ -242,5 +231,5 @@ func (l *Loop) refused(name string, s *stackState, run Run) {
 		return
 	}
 	s.refusals, s.refusal = s.refusals+1, err.Error()
-	l.triggerAfter(name, TriggerRetry, backoff(s.refusals))
+	l.triggerOnce(name, &s.retrying, TriggerRetry, backoff(s.refusals))
 }

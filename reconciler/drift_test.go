@@ -212,3 +212,45 @@ func TestDriftSpec(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedIsTriedAgainOnce has many looks at what can't be put right: each tries
+// again later, and all of them once.
+func TestRefusedIsTriedAgainOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCourse(t, DriftCorrect)
+		c.l.Init()
+		defer func() { c.l.queue.ShutDown(); c.l.looks.ShutDown(); c.l.statuses.ShutDown() }()
+		c.l.stacks["home.app"] = c.s
+		refused := changed()
+		refused.Action, refused.Refused = apply.ActionLeave, errors.New("immutable")
+		retries := 0
+		look := func(run Run) {
+			c.l.mu.Lock()
+			defer c.l.mu.Unlock()
+			c.l.refused("home.app", c.s, run)
+		}
+		for range 10 {
+			look(c.look(true, refused))
+		}
+		for range 600 { // five minutes
+			time.Sleep(500 * time.Millisecond)
+			c.l.mu.Lock()
+			if c.s.triggers[TriggerRetry] {
+				retries++
+				c.s.triggers = nil
+			}
+			c.l.mu.Unlock()
+		}
+		if retries != 1 || c.s.refusals != 10 {
+			t.Errorf("%d retries after %d looks", retries, c.s.refusals)
+		}
+		c.says("WARN drift correct immutable")
+		if !c.l.Attentive(observe.ID(driftedID)) {
+			t.Error("the watch keeps to itself what becomes of it")
+		}
+		look(c.trip(nil, changed()))
+		if c.s.refusal != "" || c.l.Attentive(observe.ID(driftedID)) {
+			t.Errorf("put right, and still refused: %q", c.s.refusal)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/plumbline-dev/plumbline/reconciler/apply"
 )
@@ -22,7 +23,8 @@ const (
 type driftLog struct {
 	open      map[driftKey]*openDrift
 	openBytes int
-	past      []Drift // the newest last
+	objects   sync.Map // those that are open, for the watches: they don't wait for Loop.mu
+	past      []Drift  // the newest last
 	pastBytes int
 }
 
@@ -54,6 +56,7 @@ func (d *driftLog) put(id apply.ID, drift Drift) *openDrift {
 	}
 	d.openBytes += drift.size()
 	d.open[key] = &openDrift{Drift: drift, sum: sum}
+	d.objects.Store(id, nil)
 	return d.open[key]
 }
 
@@ -65,6 +68,7 @@ func (d *driftLog) close(stack string, id apply.ID) {
 		return
 	}
 	delete(d.open, key)
+	d.objects.Delete(id)
 	d.openBytes -= drift.size()
 	d.past = append(d.past, drift.Drift)
 	d.pastBytes += drift.size()
@@ -92,6 +96,7 @@ func (d *driftLog) forget(stack string) {
 	for _, id := range d.of(stack) {
 		d.openBytes -= d.find(stack, id).size()
 		delete(d.open, driftKey{stack, id})
+		d.objects.Delete(id)
 	}
 }
 

@@ -63,23 +63,9 @@ func (c contention) covers(fields []string) bool {
 	return len(c.fields) > 0 && !slices.ContainsFunc(fields, func(f string) bool { return !c.fields[f] })
 }
 
-// fightLooks is how often somebody who insists is looked at: it may have given up, or
-// have changed more than that.
-const fightLooks = 5 * time.Second
-
-func (l *Loop) watchFight(stack string, s *stackState, id apply.ID) {
-	if s.watching {
-		return
-	}
-	s.watching = true
-	time.AfterFunc(fightLooks, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		s.watching = false
-		s.saw(id)
-		l.trigger(stack, TriggerDrift)
-	})
-}
+// adriftLooks is how often an object is looked at that is not put right for now:
+// somebody who insists may have given up, or have changed more than that.
+const adriftLooks = 5 * time.Second
 
 // insisted is why an object is left to somebody else; "": it is not. It is asked once
 // for each time that an object has to be put right.

@@ -59,7 +59,6 @@ type Loop struct {
 	drifts   driftLog
 	queue    workqueue.TypedDelayingInterface[string]
 	urgent   sync.Map                         // stacks that don't wait for their turn
-	adrift   sync.Map                         // objects that are known not to be as Git wants them
 	looks    workqueue.TypedInterface[string] // at health only: a stack that became Ready doesn't wait behind those that are applied
 	statuses workqueue.TypedDelayingInterface[string]
 	whys     workqueue.TypedInterface[string] // stacks whose pods are to be asked
@@ -167,6 +166,20 @@ func (l *Loop) triggerAfter(name string, why Trigger, delay time.Duration) {
 	})
 }
 
+// triggerOnce is triggerAfter, unless there is one to come.
+func (l *Loop) triggerOnce(name string, coming *bool, why Trigger, delay time.Duration) {
+	if *coming {
+		return
+	}
+	*coming = true
+	time.AfterFunc(delay, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		*coming = false
+		l.trigger(name, why)
+	})
+}
+
 // resync goes through every stack now and then, spread over a tenth of the
 // interval, as the safety net under the watches.
 func (l *Loop) resync(ctx context.Context) {
@@ -207,12 +220,14 @@ func (l *Loop) objectOf(stack string, id apply.ID, c observe.Change) {
 	if !ok {
 		return
 	}
-	if _, contended := s.contended[id]; contended {
+	known, ours := s.known[id]
+	_, contended := s.contended[id]
+	if (contended || (known.Adrift && s.refusal != "")) && !c.Gone && !c.Entry.Deleting { // it stays so for now
+		s.saw(id)
 		l.looks.Add(stack)
-		l.watchFight(stack, s, id)
+		l.triggerOnce(stack, &s.watching, TriggerDrift, adriftLooks)
 		return
 	}
-	known, ours := s.known[id]
 	same := ours && !known.Adrift && !c.Gone && !c.Entry.Deleting && c.Entry.Stack == stack &&
 		known.UID == c.Entry.UID && known.Fingerprint == apply.Fingerprint(c.Entry.Fingerprint)
 	if same {

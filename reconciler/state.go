@@ -50,9 +50,10 @@ type stackState struct {
 	seen       map[apply.ID]time.Time // what moved since the last trip, and when the watch told
 	fights     fights
 	contended  map[apply.ID]contention
-	watching   bool   // a look at a fight has its timer
+	watching   bool   // a look at what is not put right has its timer
 	refusals   int    // trips in a row that could not put all drift right
 	refusal    string // why
+	retrying   bool   // the next such trip has its timer
 
 	known        map[apply.ID]apply.Applied
 	parent       *unstructured.Unstructured

@@ -60,13 +60,16 @@ func (l *Loop) foreign(stack string) bool {
 		return true
 	}
 	s, ok := l.stacks[stack]
-	return ok && s.broken != nil && len(s.wants) == 0
+	return ok && (s.broken != nil || s.gate != nil) && len(s.wants) == 0
 }
 
 // forget ends a stack that left Git and the cluster.
 func (l *Loop) forget(name string, s *stackState) {
 	delete(l.stacks, name)
 	l.drifts.forget(name)
+	if l.Forget != nil {
+		l.Forget(name)
+	}
 	l.Secrets.Bao.Forget(s.declared.Source, name)
 	l.judged(Declared{Name: name})
 	s.delivery.Ended(telemetry.ResultSuccess, nil)

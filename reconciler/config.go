@@ -25,6 +25,8 @@ type Config struct {
 	Cluster ClusterConfig `yaml:"cluster,omitempty"`
 	// Secrets opens what is sealed in Git.
 	Secrets SecretsConfig `yaml:"secrets,omitempty"`
+	// Scan is the gate that every plan passes.
+	Scan ScanConfig `yaml:"scan,omitempty"`
 	// Listen is the address of /healthz, /readyz, /metrics and the API, all without authentication. Default :8080; "off" for none.
 	Listen string `yaml:"listen,omitempty"`
 	// StateDir holds the Git mirrors. Losing it costs a fetch. Default: plumbline in the user's cache directory.
@@ -170,6 +172,7 @@ func (c *Config) absolute(dir string) {
 	}
 	fix(&c.Cluster.Kubeconfig)
 	fix(&c.StateDir)
+	fix(&c.Scan.IgnoreFile)
 	for _, p := range c.Secrets.files() {
 		fix(p)
 	}
@@ -223,6 +226,9 @@ func (c Config) Validate() error {
 		if strings.HasPrefix(s.Stacks, "/") || strings.HasPrefix(path.Clean(s.Stacks), "..") {
 			errs = append(errs, fmt.Errorf("%s.stacks: %q: must be a directory of the repository", at, s.Stacks))
 		}
+	}
+	if err := c.Scan.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := c.Secrets.validate(c.Sources); err != nil {
 		errs = append(errs, err)

@@ -35,6 +35,8 @@ type Loop struct {
 	Why func(context.Context, observe.ID) (string, error)
 	// Last is the snapshot that was accepted before a restart.
 	Last func(fetch.Source) (fetch.Snapshot, error)
+	// Past reads an older commit of a source; nil: there is no past.
+	Past PastFunc
 	// Scope tells whether a kind is namespaced, where the cluster knows it.
 	Scope func(schema.GroupKind) (namespaced, known bool)
 	// KindsMoved is called when a CRD came or went.
@@ -43,6 +45,8 @@ type Loop struct {
 	Only func(stack string) bool
 	// Secrets opens what is sealed.
 	Secrets Secrets
+	// Forget, where set, is told of stacks that are no more.
+	Forget func(stack string)
 	// Said, where set, is called when a status changed. It must not call back.
 	Said func()
 	// Event, where set, tells the people who look at a Stack object. It must not wait,
@@ -57,6 +61,7 @@ type Loop struct {
 	sources  map[string]*sourceState
 	claims   map[apply.ID][]string // who wants what
 	drifts   driftLog
+	lenient  bool // what the gate denies is looked at all the same
 	queue    workqueue.TypedDelayingInterface[string]
 	urgent   sync.Map                         // stacks that don't wait for their turn
 	looks    workqueue.TypedInterface[string] // at health only: a stack that became Ready doesn't wait behind those that are applied

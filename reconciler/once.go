@@ -17,6 +17,7 @@ import (
 // to have one source. Plans are sorted by stack; the error is about those that
 // can't be planned, and they are not among the plans.
 func (l *Loop) Preview(ctx context.Context, snapshot fetch.Snapshot) ([]apply.Plan, error) {
+	l.lenient = true // whoever only looks wants to see what would be, and what the gate says
 	if err := l.Cluster.Load(ctx); err != nil {
 		return nil, err
 	}
@@ -40,9 +41,18 @@ func (l *Loop) Preview(ctx context.Context, snapshot fetch.Snapshot) ([]apply.Pl
 			continue
 		}
 		plans = append(plans, run.Plan)
+		if s.verdict.denied != "" {
+			errs = append(errs, &GateError{name, s.verdict.denied})
+		}
 	}
 	return plans, errors.Join(errs...)
 }
+
+// GateError says that the gate denies what was planned.
+type GateError struct{ Stack, Message string }
+
+// Error names the stack and the findings.
+func (e *GateError) Error() string { return e.Stack + ": " + e.Message }
 
 // Summary is how one stack is doing.
 type Summary struct {

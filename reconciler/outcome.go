@@ -209,6 +209,9 @@ func (l *Loop) settle(name string, s *stackState, h Health) {
 	case ready && s.refusal != "":
 		s.deadline = time.Time{}
 		l.say(name, s, true, "Refused", s.refusal)
+	case ready && s.gate != nil:
+		s.deadline = time.Time{}
+		l.say(name, s, s.gate.reason == reasonDenied, s.gate.reason, s.gate.says(s))
 	case ready:
 		s.deadline, s.status.Digest = time.Time{}, apply.Digest(l.Secrets.Key, s.known)
 		l.say(name, s, false, "Ready", h.String())

@@ -9,6 +9,7 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/scan"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
 
@@ -20,6 +21,7 @@ type Step[In, Out any] func(context.Context, In) (Out, error)
 type Pipeline struct {
 	Fetch   Step[fetch.Source, fetch.Snapshot]
 	Render  Step[render.Request, render.Output]     // objects, and the inputs that were read
+	Scan    Step[scan.Request, scan.Verdict]        // before any reference to a secret is followed
 	Resolve Step[secrets.Request, secrets.Resolved] // the same objects, with what they refer to
 	Plan    Step[apply.Request, apply.Plan]         // changes nothing
 	Apply   Step[apply.Plan, apply.Inventory]
@@ -43,12 +45,28 @@ type Trip struct {
 	Key      secrets.HashKey // of the checksums by which they do
 	Apply    apply.Request   // all but the objects
 
+	declared   Declared
 	judge      func(context.Context, Run) apply.Plan // looks for drift in a plan, and may leave some of it
 	corrects   bool                                  // drift is put right, not only looked at
 	seen       map[apply.ID]time.Time                // what moved, and when the watch told
 	delivery   *telemetry.Delivery                   // the trace that it belongs to
 	generation int64                                 // of the inputs, for the loop
 	handled    string                                // the request by hand that it answers
+}
+
+// Judge goes as far as the gate. It is what a new commit goes through before anything
+// of it counts: what is previewed and applied below has passed here.
+func (p *Pipeline) Judge(ctx context.Context, trip Trip) (render.Output, scan.Verdict, error) {
+	rendered, err := p.render(ctx, trip)
+	if err != nil || p.Scan == nil {
+		return rendered, scan.Verdict{}, err
+	}
+	request := trip.declared.Scan(trip.Render.FS, rendered.Objects, trip.Secrets.Redactor.Text)
+	verdict, err := p.Scan(ctx, request)
+	if err == nil {
+		rendered.Inputs, err = rendered.Inputs.And(trip.Render.FS, request.Paths()...)
+	}
+	return rendered, verdict, err
 }
 
 // Preview goes as far as the plan, and changes nothing.

@@ -106,6 +106,8 @@ func (l *Loop) blocked(name string, s *stackState) (reason, message string, stal
 		return "Suspended", "suspended in " + s.declared.File, false
 	case s.broken != nil:
 		return s.reason, s.broken.Error(), true
+	case s.gate != nil && s.generation == 0:
+		return s.gate.reason, s.gate.says(s), s.gate.reason == reasonDenied
 	case s.removed || s.applied == s.generation:
 		return "", "", false
 	}
@@ -134,7 +136,7 @@ func (l *Loop) waitsFor(s *stackState) []string {
 		case !ok && l.readyElsewhere(dep):
 		case !ok || d.removed:
 			out = append(out, dep+" (no such stack)")
-		case !d.current() || !d.ready:
+		case !d.current() || !d.ready || d.gate != nil:
 			out = append(out, dep)
 		}
 	}

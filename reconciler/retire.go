@@ -94,6 +94,7 @@ func (l *Loop) retireStack(source *sourceState, name, unsure string) {
 		s.generation++
 		s.pushed = time.Now()
 	}
+	s.gate, s.tree = nil, nil
 	s.removed, s.broken, s.ready, s.wants, s.rendered, s.hash = true, nil, false, nil, nil, ""
 	s.declared.Source, s.unsure, s.revision = source.config.Name, unsure, source.snapshot.Commit
 	if leaves {

@@ -25,6 +25,13 @@ func (l *Loop) Snapshot() telemetry.Snapshot {
 		now.Stacks = append(now.Stacks, m)
 		available = available && !s.withoutBao()
 	}
+	for _, name := range sorted(l.stacks) {
+		for _, e := range l.stacks[name].verdict.exceptions {
+			if !e.Expires.IsZero() {
+				now.Exceptions = append(now.Exceptions, telemetry.Exception{Stack: name, ID: e.ID, Expires: e.Expires})
+			}
+		}
+	}
 	if l.Secrets.Bao != nil {
 		now.OpenBao = &available
 	}
@@ -34,10 +41,13 @@ func (l *Loop) Snapshot() telemetry.Snapshot {
 func (s *stackState) measured(name string) telemetry.Stack {
 	conditions := s.status.Conditions
 	m := telemetry.Stack{Name: name, Source: s.declared.Source, Revision: s.revision,
-		Contended: len(s.contended) > 0,
+		Contended: len(s.contended) > 0, Denied: s.gate != nil && s.gate.reason == reasonDenied, Findings: map[string]int{},
 		Ready:     meta.IsStatusConditionTrue(conditions, ConditionReady), Stalled: meta.IsStatusConditionTrue(conditions, ConditionStalled)}
 	if ready := meta.FindStatusCondition(conditions, ConditionReady); ready != nil {
 		m.Suspended = ready.Reason == "Suspended"
+	}
+	for severity, n := range s.verdict.counts {
+		m.Findings[string(severity)] = n
 	}
 	_, _ = fmt.Sscanf(s.status.Objects, "%d/%d", &m.ReadyObjects, &m.Objects) // empty before the first look
 	return m

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/scan"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
 
@@ -62,7 +64,7 @@ func (l *Loop) pull(ctx context.Context, s *sourceState) error {
 	began, request := time.Now(), s.asked
 	l.mu.Unlock()
 	snapshot, err := l.fetch(ctx, s)
-	if err == nil && (snapshot.Commit != s.snapshot.Commit || s.again) {
+	if err == nil && (snapshot.Commit != s.snapshot.Commit || l.again(s)) {
 		ctx, err = l.advanceIn(ctx, l.Recorder.Pushed(commitOf(s, snapshot), began, time.Now()), s, snapshot)
 	}
 	if ctx.Err() != nil {
@@ -81,6 +83,13 @@ func (l *Loop) pull(ctx context.Context, s *sourceState) error {
 	}
 	l.saySource(s, "Fetched", s.complaint)
 	return nil
+}
+
+// again is true where a stack has to be rendered although no commit came.
+func (l *Loop) again(s *sourceState) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.again
 }
 
 func (l *Loop) fetch(ctx context.Context, s *sourceState) (fetch.Snapshot, error) {
@@ -105,6 +114,8 @@ type candidate struct {
 	desired  string
 	wants    []apply.ID
 	redactor *secrets.Redactor
+	verdict  scan.Verdict
+	good     *goodCandidate // what was let through before a restart, where this isn't
 }
 
 // advance finds out what a new snapshot means for every stack of its source:
@@ -123,8 +134,9 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	before := s.snapshot.FS
 	s.snapshot, s.advanced = snapshot, true
-	moved := l.publish(s, candidates, broken, seen)
+	moved := l.publish(ctx, s, candidates, broken, before, seen)
 	if l.Only == nil {
 		l.retire(s, candidates, broken)
 	}
@@ -136,7 +148,7 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 		l.Log.ErrorContext(ctx, telemetry.MsgStackBroken, "source", s.config.Name, "file", b.File, "error", short(b.Err.Error(), messageBytes))
 	}
 	s.status.Stacks = len(declared)
-	s.complaint = brokenFiles(broken)
+	s.complaint = strings.TrimSpace(brokenFiles(broken) + "\n" + warnings(candidates))
 	return nil
 }
 
@@ -169,7 +181,13 @@ func (l *Loop) candidates(ctx context.Context, s *sourceState, snapshot fetch.Sn
 				continue
 			}
 		}
-		group.Go(func() error { out[i] = l.candidate(ctx, d, next); return nil })
+		group.Go(func() error {
+			out[i] = l.candidate(ctx, d, next)
+			if hash == "" && out[i].verdict.Err() != nil {
+				out[i].good = l.good(ctx, d, next)
+			}
+			return nil
+		})
 	}
 	_ = group.Wait() // none fails: a candidate holds its own error
 	return out
@@ -179,6 +197,9 @@ func (l *Loop) before(name string) (hash string, inputs render.Inputs) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s, ok := l.stacks[name]; ok && !s.removed {
+		if s.gate != nil {
+			return s.gate.hash, s.gate.inputs
+		}
 		return s.hash, s.inputs
 	}
 	return "", render.Inputs{}
@@ -187,8 +208,9 @@ func (l *Loop) before(name string) (hash string, inputs render.Inputs) {
 func (l *Loop) candidate(ctx context.Context, d Declared, source *sourceState) candidate {
 	trip := Trip{Render: l.renderRequest(d, source)}
 	trip.Unseal, trip.Secrets = l.sealed(d)
-	output, err := l.Pipeline.render(ctx, trip)
-	c := candidate{declared: d, inputs: output.Inputs, rendered: &output, redactor: trip.Secrets.Redactor}
+	trip.declared = d
+	output, verdict, err := l.Pipeline.Judge(ctx, trip)
+	c := candidate{declared: d, inputs: output.Inputs, rendered: &output, redactor: trip.Secrets.Redactor, verdict: verdict}
 	if err != nil {
 		c.broken, c.reason, c.rendered, c.again = err, "RenderFailed", nil, !inputsToBlame(err)
 		return c
@@ -221,7 +243,7 @@ func inputsToBlame(err error) bool {
 }
 
 // publish makes the candidates known, and sets those in motion that changed.
-func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Broken, seen time.Time) (moved int) {
+func (l *Loop) publish(ctx context.Context, source *sourceState, candidates []candidate, broken []Broken, before fs.FS, seen time.Time) (moved int) {
 	source.broken, source.again = 0, false
 	good := map[string]bool{}
 	for _, c := range candidates {
@@ -234,6 +256,14 @@ func (l *Loop) publish(source *sourceState, candidates []candidate, broken []Bro
 			continue
 		}
 		moved++
+		if c.broken == nil {
+			l.logFindings(ctx, c.declared.Name, source.config.Name, source.snapshot.Commit, s.noteVerdict(c.verdict))
+		}
+		if !l.lenient && !c.passes() {
+			l.stop(c, s, source, before, seen)
+			l.trigger(c.declared.Name, TriggerHealth)
+			continue
+		}
 		l.supersede(c.declared.Name, s)
 		s.take(c, source, seen)
 		l.judged(c.declared)
@@ -269,6 +299,7 @@ func (l *Loop) breakStack(name string, source *sourceState, b Broken) {
 func (s *stackState) take(c candidate, source *sourceState, seen time.Time) {
 	s.declared, s.hash, s.inputs, s.broken, s.reason = c.declared, c.declared.hash(), c.inputs, c.broken, c.reason
 	s.removed, s.unsure = false, ""
+	s.gate, s.tree = nil, nil
 	if c.again { // a disk, say: rendered anew when the source is looked at next
 		s.hash, source.again = "", true
 	}

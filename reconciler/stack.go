@@ -65,6 +65,8 @@ type StackSpec struct {
 	Ready ReadySpec `yaml:"ready,omitempty"`
 	// Secrets says what the stack does with what was sealed.
 	Secrets SecretsSpec `yaml:"secrets,omitempty"`
+	// Scan says what the gate lets through.
+	Scan ScanSpec `yaml:"scan,omitempty"`
 	// Suspend leaves the cluster alone until it is removed.
 	Suspend bool `yaml:"suspend,omitempty"`
 }
@@ -268,6 +270,9 @@ func (s StackSpec) validate() error {
 	}
 	if err := s.Drift.validate(); err != nil {
 		return fmt.Errorf("drift.%w", err)
+	}
+	if err := s.Scan.validate(); err != nil {
+		return fmt.Errorf("scan.%w", err)
 	}
 	if len(s.DependsOn) > dependsOnOfStack {
 		return fmt.Errorf("dependsOn: %d stacks: at most %d", len(s.DependsOn), dependsOnOfStack)

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"crypto/sha256"
 	"errors"
+	"io/fs"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -30,6 +31,9 @@ type stackState struct {
 	rendered *render.Output // until it is applied; later runs render again
 	hash     string         // of the declaration
 	desired  string         // hash of what Git wants
+	gate     *stopped       // newer inputs, which did not pass; nil: these are the newest
+	tree     fs.FS          // of the commit that passed last, where the source's newest did not
+	verdict  judged         // of the newest inputs
 	wants    []apply.ID
 
 	generation int64 // counts changes of the inputs

@@ -85,6 +85,7 @@ func (l *Loop) say(name string, s *stackState, stalled bool, reason, message str
 		s.status.Digest = ""
 	}
 	s.sayContended()
+	s.sayGated()
 	set := func(kind string, on bool) {
 		state, why, text := metav1.ConditionFalse, reason, message
 		if on {

@@ -134,9 +134,9 @@ func (l *Loop) hopeless(s *stackState) bool {
 		switch {
 		case !ok:
 			return !l.readyElsewhere(dep) && (l.sources[source] == nil || l.sources[source].advanced)
-		case d.current() && d.ready:
+		case d.current() && d.ready && d.gate == nil:
 			return false
 		}
-		return d.removed || d.broken != nil || d.late || d.applied != d.generation && !d.delivery.Open()
+		return d.removed || d.broken != nil || d.gate != nil || d.late || d.applied != d.generation && !d.delivery.Open()
 	})
 }

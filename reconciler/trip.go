@@ -29,6 +29,9 @@ func (l *Loop) trip(name string, s *stackState, why Trigger) Trip {
 	}
 	if !s.removed {
 		trip.Render = l.renderRequest(s.declared, source)
+		if s.tree != nil {
+			trip.Render.FS = s.tree
+		}
 	}
 	trip.seen, s.seen = s.seen, nil
 	trip.handled = s.handled
@@ -48,6 +51,8 @@ func (l *Loop) hold(source *sourceState, s *stackState) string {
 		switch {
 		case other.broken > 0:
 			return fmt.Sprintf("%d other stacks of source %s can't be read or rendered: objects may have moved there", other.broken, name)
+		case l.heldBack(name) > 0:
+			return fmt.Sprintf("the gate holds back %d stacks of source %s: objects may have moved there", l.heldBack(name), name)
 		case other == source:
 		case other.failing:
 			return fmt.Sprintf("source %s can't be fetched: objects may have moved there", name)

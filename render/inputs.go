@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,47 @@ func (in Inputs) Changed(fsys fs.FS) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// And adds files, and directories with all that is below them, that somebody reads
+// besides. What is not there is an input too.
+func (in Inputs) And(fsys fs.FS, names ...string) (Inputs, error) {
+	out := Inputs{Files: cloned(in.Files), Lists: cloned(in.Lists), Dirs: slices.Clone(in.Dirs), Missing: slices.Clone(in.Missing)}
+	for _, name := range names {
+		if err := out.add(fsys, name); err != nil {
+			return in, fmt.Errorf("look up %s: %w", name, err)
+		}
+	}
+	for _, list := range []*[]string{&out.Dirs, &out.Missing} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	return out, nil
+}
+
+func (in *Inputs) add(fsys fs.FS, name string) error {
+	kind, err := kindOf(fsys, name)
+	switch {
+	case err != nil:
+		return err
+	case kind == isFile:
+		in.Files[name], err = blobID(fsys, name)
+		return err
+	case kind != isDir:
+		in.Missing = append(in.Missing, name)
+		return nil
+	}
+	hash, names, err := list(fsys, name)
+	if err != nil {
+		return err
+	}
+	in.Lists[name] = hash
+	for _, below := range names {
+		if err := in.add(fsys, path.Join(name, below)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (in Inputs) paths() []string {
@@ -173,4 +215,11 @@ func list(fsys fs.FS, name string) (string, []string, error) {
 		names = append(names, e.Name())
 	}
 	return hex.EncodeToString(sum.Sum(nil)), names, nil
+}
+
+func cloned(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return maps.Clone(m)
 }

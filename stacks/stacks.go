@@ -11,4 +11,5 @@ import "embed"
 // FS holds the stacks as LAYER/NAME/stack.yaml with their manifests beside it.
 //
 //go:embed ingestion storage alerting
+//go:embed ingestion/*/.trivyignore.yaml storage/*/.trivyignore.yaml alerting/*/.trivyignore.yaml
 var FS embed.FS

@@ -30,7 +30,10 @@ func planCommand(io streams) *cobra.Command {
 field, what would change. Against a cluster, the API server itself is asked, by
 dry-runs; nothing is changed. Needs no daemon.
 
-Exit codes: 0 nothing would change, 1 an error, 2 there are differences.`,
+What the gate denies is planned all the same, and told.
+
+Exit codes: 0 nothing would change, 1 an error, 2 there are differences, or the
+gate denies something.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			plans, err := planAgainst(cmd.Context(), io, repo, cluster.ClusterConfig, against)
 			if plans == nil && err != nil {
@@ -120,6 +123,16 @@ func comparePlans(have, want []rendered, masks apply.Masks) []apply.Plan {
 	return plans
 }
 
+// onlyDenied is true where the gate's word is all that is wrong.
+func onlyDenied(err error) bool {
+	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // of errors.Join alone
+	if !ok {
+		var denied *reconciler.GateError
+		return errors.As(err, &denied)
+	}
+	return !slices.ContainsFunc(several.Unwrap(), func(e error) bool { return !onlyDenied(e) })
+}
+
 // planView is a plan for programs.
 type planView struct {
 	Stack   string               `json:"stack"`
@@ -156,8 +169,13 @@ func printPlans(io streams, format output, plans []apply.Plan, failed error) err
 	} else if err := format.print(io.out, views); err != nil {
 		return err
 	}
-	if failed != nil {
+	var denied *reconciler.GateError
+	if failed != nil && !onlyDenied(failed) {
 		return failed
+	}
+	if errors.As(failed, &denied) {
+		fmt.Fprintln(io.err, "plumbline:", failed)
+		return errDiffers
 	}
 	if differs {
 		return errDiffers

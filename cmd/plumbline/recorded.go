@@ -15,6 +15,7 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/scan"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
 
@@ -24,6 +25,8 @@ func recorded(r *telemetry.Recorder, p reconciler.Pipeline) *reconciler.Pipeline
 	p.Fetch = recordedFetch(r, p.Fetch)
 	p.Render = telemetry.Traced(r, telemetry.SpanRender, recordedRender(r, p.Render), // its errors are masked above: here, only their class is told
 		telemetry.About(func(in render.Request) []attribute.KeyValue { return ofStack(in.Stack) }))
+	p.Scan = telemetry.Traced(r, telemetry.SpanScan, p.Scan,
+		telemetry.About(func(in scan.Request) []attribute.KeyValue { return ofStack(in.Stack) }))
 	p.Resolve = telemetry.Traced(r, telemetry.SpanResolve, recordedResolve(r, p.Resolve),
 		telemetry.About(func(in secrets.Request) []attribute.KeyValue { return ofStack(in.Stack) }),
 		telemetry.Masked(func(in secrets.Request) func(string) string { return in.Redactor.Text }))

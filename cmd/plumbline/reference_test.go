@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write generated files anew")
 func TestReference(t *testing.T) {
 	var page strings.Builder
 	page.WriteString("# plumbline\n\nGenerated from `--help` by `make generate`.\n")
-	for _, name := range []string{"", "run", "plan", "apply", "render", "drift", "status", "reconcile", "suspend", "resume", "secrets", "secrets check", "schema", "version"} {
+	for _, name := range []string{"", "run", "plan", "apply", "render", "scan", "drift", "status", "reconcile", "suspend", "resume", "secrets", "secrets check", "schema", "version"} {
 		var out bytes.Buffer
 		if code := execute(context.Background(), append(strings.Fields(name), "--help"), streams{nil, &out, &out}); code != 0 {
 			t.Fatalf("plumbline %s --help: exit %d: %s", name, code, out.String())

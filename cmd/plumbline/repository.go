@@ -28,6 +28,7 @@ type repository struct {
 
 	secrets  reconciler.SecretsConfig // of config, or what is customary
 	election reconciler.ElectionConfig
+	scan     reconciler.ScanConfig
 }
 
 func (r *repository) add(cmd *cobra.Command) {
@@ -61,7 +62,7 @@ func (r *repository) sourceConfig() (reconciler.SourceConfig, error) {
 			return source, err
 		}
 		found := false
-		r.secrets, r.election = config.Secrets, config.Election
+		r.secrets, r.election, r.scan = config.Secrets, config.Election, config.Scan
 		for _, s := range config.Sources {
 			if s.Name == name {
 				source, found = s, true
@@ -83,7 +84,7 @@ func (r *repository) sourceConfig() (reconciler.SourceConfig, error) {
 // settings are those of the daemon, for the working tree alone.
 func (r *repository) settings(cluster reconciler.ClusterConfig) (reconciler.Config, error) {
 	source, err := r.sourceConfig()
-	config := reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster, Secrets: r.secrets, Election: r.election}
+	config := reconciler.Config{Sources: []reconciler.SourceConfig{source}, Cluster: cluster, Secrets: r.secrets, Election: r.election, Scan: r.scan}
 	return config, err
 }
 

@@ -47,7 +47,7 @@ Exit codes: 0 all is well, 1 an error, 2 there are differences.`,
 	root.SetOut(io.out)
 	root.SetErr(io.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(io), planCommand(io), applyCommand(io), renderCommand(io), driftCommand(io), statusCommand(io), reconcileCommand(io),
+	root.AddCommand(runCommand(io), planCommand(io), applyCommand(io), renderCommand(io), scanCommand(io), driftCommand(io), statusCommand(io), reconcileCommand(io),
 		suspendCommand(io), resumeCommand(io), secretsCommand(io), schemaCommand(io), versionCommand(io))
 	err := root.ExecuteContext(ctx)
 	switch {

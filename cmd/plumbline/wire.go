@@ -22,6 +22,7 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/observe"
 	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/scan"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
 
@@ -46,7 +47,12 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 		return nil, err
 	}
 	opener.Reserved = reconciler.OwnSecrets(config)
-	loop := &reconciler.Loop{Config: config, Last: git.Last, Log: out.log, Recorder: out.recorder, Secrets: opener}
+	gate, err := newGate(config.Scan)
+	if err != nil {
+		return nil, err
+	}
+	go func() { _ = gate.Warm(ctx) }() // the first scan tells what is wrong with it
+	loop := &reconciler.Loop{Config: config, Last: git.Last, Past: git.At, Forget: gate.Forget, Log: out.log, Recorder: out.recorder, Secrets: opener}
 	var observer *observe.Observer
 	observer = observe.New(ctx, observe.Options{Client: client.dynamic, Manager: apply.Manager, Changed: loop.ObjectMoved, Attentive: loop.Attentive,
 		Trouble: func(r schema.GroupVersionResource, err error) { watchTrouble(out, r, observer.Kinds(), err) }})
@@ -63,6 +69,7 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 	loop.Pipeline = recorded(out.recorder, reconciler.Pipeline{
 		Fetch:  git.Fetch,
 		Render: render.Kustomize,
+		Scan:   gate.Scan,
 		Resolve: func(ctx context.Context, r secrets.Request) (secrets.Resolved, error) {
 			return secrets.Resolve(ctx, opener.Bao, r)
 		},
@@ -82,6 +89,16 @@ type hashKeyFunc func(ctx context.Context, client dynamic.Interface, namespace s
 type snapshots interface {
 	Fetch(context.Context, fetch.Source) (fetch.Snapshot, error)
 	Last(fetch.Source) (fetch.Snapshot, error)
+	At(source fetch.Source, commit string) (fetch.Snapshot, error)
+}
+
+// newGate makes the gate. Nothing is compiled yet.
+func newGate(config reconciler.ScanConfig) (*scan.Gate, error) {
+	operator, err := config.Operator()
+	if err != nil {
+		return nil, err
+	}
+	return &scan.Gate{Operator: operator}, nil
 }
 
 // openMirrors prepares the place of the Git mirrors, and tidies what a crash left.

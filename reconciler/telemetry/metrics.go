@@ -67,6 +67,8 @@ const (
 	secretReads
 	baoAvailable
 	certificateExpiry
+	gateDenied
+	gateFindings
 	gateException
 	buildInfo
 	metricCount
@@ -109,7 +111,9 @@ var table = [metricCount]Metric{
 	secretReads:       {"plumbline.secret.reads", Counter, "{read}", by(AttrStepResult), "Values read from OpenBao for a run, and reads that failed.", nil},
 	baoAvailable:      {"plumbline.openbao.available", Gauge, "", by(), "1 when OpenBao answered the last time, 0 when it did not; absent where none is configured.", nil},
 	certificateExpiry: {"plumbline.certificate.expiry.time", Gauge, "s", by(AttrCertificate), "When a certificate expires that the daemon connects or checks a server with, in Unix time: `kubernetes client`, `kubernetes CA`, `openbao CA`, or `NAME CA` of a source. Of several in a file, the one that is next.", nil},
-	gateException:     {"plumbline.gate.exception.expiry.time", Gauge, "s", by(AttrStack, AttrException), "When an exception of a stack from the gate expires, in Unix time. Not recorded yet.", nil},
+	gateDenied:        {"plumbline.gate.denied", Gauge, "", by(AttrStack, AttrSource), "1 when the gate denies the newest inputs of the stack.", nil},
+	gateFindings:      {"plumbline.gate.findings", Gauge, "{finding}", by(AttrStack, AttrSeverity), "Findings in the newest inputs of the stack, but for those that an exception lets pass.", nil},
+	gateException:     {"plumbline.gate.exception.expiry.time", Gauge, "s", by(AttrStack, AttrException), "When an exception of a stack from the gate expires, in Unix time.", nil},
 	buildInfo:         {"plumbline.build.info", Gauge, "", by(AttrVersion, AttrGoVersion), "Always 1.", nil},
 }
 

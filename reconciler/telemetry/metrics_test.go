@@ -78,7 +78,7 @@ func everything(ctx context.Context, r *Recorder) {
 	available := true
 	r.Observe(func() Snapshot {
 		return Snapshot{
-			Stacks: []Stack{{Name: "s", Source: "src", Revision: "abc", Ready: true, Objects: 3, ReadyObjects: 2, Drift: map[string]int{"Deployment.apps": 1}}},
+			Stacks: []Stack{{Name: "s", Source: "src", Revision: "abc", Ready: true, Objects: 3, ReadyObjects: 2, Drift: map[string]int{"Deployment.apps": 1}, Findings: map[string]int{"HIGH": 2}}},
 			Queues: map[string]int{"stacks": 4}, OpenBao: &available,
 			Certificates: map[string]time.Time{"kubernetes client": time.Unix(1, 0)}, Exceptions: []Exception{{"s", "CVE-2026-1", time.Unix(1, 0)}},
 		}
@@ -216,7 +216,7 @@ func TestHostileNamesStayFew(t *testing.T) {
 
 func TestGoneStackHasNoGauge(t *testing.T) {
 	w := newWitness(t)
-	stacks := []Stack{{Name: "stays"}, {Name: "goes", Drift: map[string]int{"A": 1}}}
+	stacks := []Stack{{Name: "stays"}, {Name: "goes", Drift: map[string]int{"A": 1}, Findings: map[string]int{"LOW": 1}}}
 	w.Observe(func() Snapshot { return Snapshot{Stacks: stacks} })
 	count := func() (n int) {
 		for _, points := range w.points(t) {
@@ -228,8 +228,8 @@ func TestGoneStackHasNoGauge(t *testing.T) {
 		}
 		return n
 	}
-	if n := count(); n != 8 {
-		t.Errorf("%d series, not 8", n)
+	if n := count(); n != 10 {
+		t.Errorf("%d series, not 10", n)
 	}
 	stacks = stacks[:1]
 	if n := count(); n != 0 {

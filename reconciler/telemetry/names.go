@@ -39,6 +39,7 @@ const (
 	AttrObjectState = attribute.Key("plumbline.object.state")
 	AttrInputs      = attribute.Key("plumbline.inputs")
 	AttrCertificate = attribute.Key("plumbline.certificate")
+	AttrSeverity    = attribute.Key("plumbline.severity")
 	AttrException   = attribute.Key("plumbline.exception")
 
 	AttrPipeline   = semconv.CICDPipelineNameKey
@@ -95,6 +96,7 @@ const (
 	MsgSecretMoved       = "secret moved"
 	MsgSecretsAway       = "secrets unavailable"
 	MsgSecretsBack       = "secrets available again"
+	MsgFinding           = "finding"
 	MsgEventFailed       = "event not written"
 	MsgTelemetryFailed   = "telemetry not exported"
 	MsgTelemetrySettings = "telemetry setting ignored"
@@ -132,6 +134,21 @@ const (
 	KeyCorrected = "corrected"
 	KeySeconds   = "seconds" // from seen until corrected, as a number
 
+	// Of a finding of the gate: see scan.Finding.
+	KeyFinding       = "finding" // its ID
+	KeySeverity      = "severity"
+	KeyKindOfFinding = "about" // misconfiguration, secret, vulnerability, image, gate
+	KeyTitle         = "title"
+	KeyObject        = "object"
+	KeyContainer     = "container"
+	KeyField         = "field"
+	KeyImage         = "image"
+	KeyPackage       = "package"
+	KeyDenies        = "denies"
+	KeyFix           = "fix"
+	KeyURL           = "url"
+	KeyException     = "exception" // its statement
+
 	KeyTrace = "trace_id" // as OpenTelemetry has it in other formats than its own
 	KeySpan  = "span_id"
 )
@@ -150,7 +167,7 @@ func Spans() []Span {
 		{SpanFetch, SpanPush, "Asking the remote, and fetching."},
 		{SpanReconcile + " STACK", SpanPush, "What the commit means for one stack. It ends with its rollout, or when it is clear that there is none until somebody does something; `cicd.pipeline.result` says how. A run that no commit caused (drift, the resync, a hand, a secret that moved) is a trace of its own, linked to the one of the commit, and ends with the run."},
 		{SpanRender, SpanReconcile + " STACK", "Files become objects; below `push` for stacks that are rendered to find out whether a commit changed them."},
-		{SpanScan, SpanReconcile + " STACK", "The gate. Not recorded yet."},
+		{SpanScan, SpanReconcile + " STACK", "The gate; below `push`, like the render of stacks whose inputs may have changed."},
 		{SpanResolve, SpanReconcile + " STACK", "References become values."},
 		{SpanPlan, SpanReconcile + " STACK", "What would change."},
 		{SpanApply, SpanReconcile + " STACK", "It changes."},
@@ -183,6 +200,8 @@ func Records() []Record {
 		{MsgSecretMoved, []string{KeyStack, KeyPath, KeyWhy}, "OpenBao has something else than a stack read."},
 		{MsgSecretsAway, []string{KeyStack, KeyError}, "OpenBao can't be read; what was read last stays."},
 		{MsgSecretsBack, []string{KeyStack}, "It can be read again."},
+		{MsgFinding, []string{KeyStack, KeySource, KeyRevision, KeyFinding, KeySeverity, KeyKindOfFinding, KeyTitle, KeyWhat, KeyObject, KeyContainer, KeyImage, KeyPackage, KeyFile, KeyField, KeyFix, KeyURL, KeyDenies, KeyException},
+			"The gate has something against a stack's newest inputs: once for each finding, and once more after a restart. A warning where `denies` is true; `exception` is why it isn't."},
 		{MsgEventFailed, []string{KeyStack, KeyError}, "A Kubernetes Event could not be written, at most once a minute; that it is forbidden, once."},
 		{MsgTelemetryFailed, []string{KeyError}, "Spans, metrics or logs could not be exported; at most once a minute."},
 		{MsgTelemetrySettings, []string{KeyError}, "An OTEL_* variable says what can't be done."},

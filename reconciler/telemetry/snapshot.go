@@ -30,6 +30,8 @@ type Exception struct {
 type Stack struct {
 	Name, Source, Revision               string
 	Ready, Stalled, Contended, Suspended bool
+	Denied                               bool           // the gate denies its newest inputs
+	Findings                             map[string]int // of the gate, by severity
 	Objects, ReadyObjects                int
 	Drift                                map[string]int // objects that are not as Git wants them, by kind
 }
@@ -115,6 +117,10 @@ func (o observation) stack(s Stack) {
 	o.set(stackInfo, 1, name, source, AttrRevision.String(s.Revision))
 	o.set(stackObjects, float64(s.ReadyObjects), name, AttrObjectState.String("ready"))
 	o.set(stackObjects, float64(s.Objects-s.ReadyObjects), name, AttrObjectState.String("pending"))
+	o.set(gateDenied, truth(s.Denied), name, source)
+	for severity, n := range s.Findings {
+		o.set(gateFindings, float64(n), name, AttrSeverity.String(severity))
+	}
 	kinds := map[string]int{}
 	for kind, n := range s.Drift {
 		kinds[o.values.bounded(AttrKind, kind)] += n

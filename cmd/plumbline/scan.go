@@ -1,0 +1,287 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	goio "io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/owenrumney/go-sarif/v2/sarif"
+	"github.com/spf13/cobra"
+
+	"github.com/plumbline-dev/plumbline/reconciler"
+	"github.com/plumbline-dev/plumbline/scan"
+	"github.com/plumbline-dev/plumbline/secrets"
+)
+
+func scanCommand(io streams) *cobra.Command {
+	var repo repository
+	format := scanOutput("table")
+	var report, all bool
+	cmd := &cobra.Command{
+		Use:   "scan [PATH]",
+		Short: "Show what the gate has against a repository's stacks",
+		Args:  cobra.MaximumNArgs(1),
+		Example: `  plumbline scan ~/home-ops --stack grafana
+  plumbline scan ~/home-ops -o sarif > plumbline.sarif    # for a forge
+  plumbline scan ~/home-ops --report                      # sums per stack`,
+		Long: `Renders the stacks of a working tree and judges them as the daemon would: by
+Trivy's checks of Kubernetes objects and its rules for exposed secrets, by where
+images come from, by checks of the repository's own, and by its exceptions. It
+needs no cluster and no network. The table shows what denies, and what an
+exception lets pass; with --all, everything.
+
+Exit codes: 0 the gate lets all of it pass, 1 an error, 2 it denies something.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				repo.path = args[0]
+			}
+			verdicts, failed := scanTree(cmd.Context(), io, repo)
+			if verdicts == nil && failed != nil {
+				return failed
+			}
+			if err := format.printVerdicts(io.out, verdicts, report, all); err != nil {
+				return err
+			}
+			if failed != nil {
+				return failed
+			}
+			if slices.ContainsFunc(verdicts, func(v scan.Verdict) bool { return v.Err() != nil }) {
+				return errDiffers
+			}
+			return nil
+		},
+	}
+	repo.add(cmd)
+	cmd.Flags().VarP(&format, "output", "o", "table, json, yaml or sarif")
+	cmd.Flags().BoolVar(&report, "report", false, "only how many findings each stack has")
+	cmd.Flags().BoolVar(&all, "all", false, "also what doesn't deny")
+	return cmd
+}
+
+// scanTree judges the stacks that were asked for. The error is about what could not
+// be rendered, or about the repository as a whole: then there is no verdict.
+func scanTree(ctx context.Context, io streams, repo repository) ([]scan.Verdict, error) {
+	redactor := secrets.NewRedactor()
+	stacks, err := repo.render(ctx, io, redactor)
+	if err != nil {
+		return nil, err
+	}
+	gate, err := newGate(repo.scan)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := repo.snapshot()
+	if err != nil {
+		return nil, err
+	}
+	verdicts := []scan.Verdict{}
+	for _, s := range stacks {
+		if s.err != nil {
+			continue
+		}
+		verdict, err := gate.Scan(ctx, s.Scan(snapshot.FS, s.objects, redactor.Text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Name, err)
+		}
+		verdicts = append(verdicts, verdict)
+	}
+	return verdicts, failures(stacks)
+}
+
+// scanOutput is the -o flag, which has SARIF besides.
+type scanOutput string
+
+// Set refuses what can't be printed, before anything is done.
+func (o *scanOutput) Set(s string) error {
+	if !slices.Contains([]string{"table", "json", "yaml", "sarif"}, s) {
+		return errors.New("want table, json, yaml or sarif")
+	}
+	*o = scanOutput(s)
+	return nil
+}
+
+// String is the format.
+func (o *scanOutput) String() string { return string(*o) }
+
+// Type is what the help shows for a value.
+func (o *scanOutput) Type() string { return "format" }
+
+func (o scanOutput) printVerdicts(w goio.Writer, verdicts []scan.Verdict, report, all bool) error {
+	switch {
+	case o == "sarif":
+		return printSARIF(w, verdicts)
+	case o != "table":
+		return output(o).print(w, verdictViews(verdicts, report))
+	case report:
+		return printScanReport(w, verdicts)
+	}
+	return printScan(w, verdicts, all)
+}
+
+// verdictView is a verdict for programs.
+type verdictView struct {
+	Stack      string                `json:"stack"`
+	Denied     bool                  `json:"denied"`
+	FailOn     scan.Severity         `json:"failOn"`
+	Counts     map[scan.Severity]int `json:"counts"`
+	Exceptions []scan.Exception      `json:"exceptions,omitempty"`
+	Warnings   []string              `json:"warnings,omitempty"`
+	Findings   []scan.Finding        `json:"findings,omitempty"`
+}
+
+func verdictViews(verdicts []scan.Verdict, report bool) []verdictView {
+	views := []verdictView{}
+	for _, v := range verdicts {
+		view := verdictView{v.Stack, v.Err() != nil, v.FailOn, v.Counts(), v.Exceptions, v.Warnings, v.Findings}
+		if report {
+			view.Findings = nil
+		}
+		views = append(views, view)
+	}
+	return views
+}
+
+func printScan(w goio.Writer, verdicts []scan.Verdict, all bool) error {
+	for i, v := range verdicts {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		state := "passes"
+		if v.Err() != nil {
+			state = "denied"
+		}
+		fmt.Fprintf(w, "%s: %s (%s; failOn %s)\n", v.Stack, state, v.Summary(), v.FailOn)
+		fixes := map[string]string{}
+		err := printTable(w, func(w goio.Writer) {
+			for _, f := range v.Findings {
+				if !all && !f.Denies && f.Exception == nil {
+					continue
+				}
+				mark := "  "
+				switch {
+				case f.Denies:
+					mark = "✗ "
+				case f.Exception != nil:
+					mark = "= "
+				}
+				row(w, mark+f.ID, string(f.Severity), f.Object, f.Container, cmp.Or(f.Message, f.Title), fieldOf(f))
+				if f.Denies {
+					fixes[f.ID] = f.Fix
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+		printFixes(w, v, fixes)
+		for _, e := range v.Exceptions {
+			fmt.Fprintf(w, "  exception %s (%s)%s: %s\n", e.ID, e.File, until(e), e.Statement)
+		}
+		for _, line := range v.Warnings {
+			fmt.Fprintf(w, "  warning: %s\n", line)
+		}
+	}
+	return nil
+}
+
+func fieldOf(f scan.Finding) string {
+	if f.Field == "" {
+		return f.File
+	}
+	return f.File + ": " + f.Field
+}
+
+func until(e scan.Exception) string {
+	if e.Expires.IsZero() {
+		return ""
+	}
+	return " until " + e.Expires.Format("2006-01-02")
+}
+
+func printFixes(w goio.Writer, v scan.Verdict, fixes map[string]string) {
+	said := map[string]bool{}
+	for _, f := range v.Denied() {
+		if said[f.ID] || fixes[f.ID] == "" {
+			continue
+		}
+		said[f.ID] = true
+		fmt.Fprintf(w, "  to do, %s: %s  %s\n", f.ID, fixes[f.ID], f.URL)
+	}
+}
+
+// printScanReport sums up, a line a stack.
+func printScanReport(w goio.Writer, verdicts []scan.Verdict) error {
+	return printTable(w, func(w goio.Writer) {
+		header := []string{"STACK", "GATE", "FAILON"}
+		for _, s := range scan.Severities() {
+			header = append(header, string(s))
+		}
+		row(w, append(header, "EXCEPTIONS")...)
+		totals, denied, exceptions := map[scan.Severity]int{}, 0, 0
+		for _, v := range verdicts {
+			counts, state := v.Counts(), "passes"
+			if v.Err() != nil {
+				state = "denied"
+				denied++
+			}
+			cells := []string{v.Stack, state, string(v.FailOn)}
+			for _, s := range scan.Severities() {
+				totals[s] += counts[s]
+				cells = append(cells, strconv.Itoa(counts[s]))
+			}
+			exceptions += len(v.Exceptions)
+			row(w, append(cells, strconv.Itoa(len(v.Exceptions)))...)
+		}
+		cells := []string{"all", fmt.Sprintf("%d denied", denied), ""}
+		for _, s := range scan.Severities() {
+			cells = append(cells, strconv.Itoa(totals[s]))
+		}
+		row(w, append(cells, strconv.Itoa(exceptions))...)
+	})
+}
+
+// printSARIF writes what forges read. An exception is a suppression there.
+func printSARIF(w goio.Writer, verdicts []scan.Verdict) error {
+	report, err := sarif.New(sarif.Version210)
+	if err != nil {
+		return err
+	}
+	run := sarif.NewRunWithInformationURI("Plumbline", "https://github.com/plumbline-dev/plumbline")
+	for _, v := range verdicts {
+		for _, f := range v.Findings {
+			rule := run.AddRule(f.ID).WithName(cmp.Or(f.Title, f.ID)).WithDescription(cmp.Or(f.Title, f.ID)).WithHelpURI(f.URL)
+			rule.WithTextHelp(cmp.Or(f.Fix, f.Title))
+			rule.WithProperties(sarif.Properties{"security-severity": securitySeverity(f.Severity), "tags": []string{string(f.Kind), string(f.Severity)}})
+			text := strings.TrimSpace(fmt.Sprintf("%s: %s", v.Stack, f.String()))
+			location := sarif.NewPhysicalLocation().WithArtifactLocation(sarif.NewSimpleArtifactLocation(cmp.Or(f.File, reconciler.StackFile))).
+				WithRegion(sarif.NewSimpleRegion(1, 1))
+			result := run.CreateResultForRule(f.ID).WithLevel(sarifLevel(f)).WithMessage(sarif.NewTextMessage(text))
+			result.AddLocation(sarif.NewLocationWithPhysicalLocation(location))
+			if f.Exception != nil {
+				result.AddSuppression(sarif.NewSuppression("external").WithJustifcation(f.Exception.Statement))
+			}
+		}
+	}
+	report.AddRun(run)
+	return report.PrettyWrite(w)
+}
+
+func sarifLevel(f scan.Finding) string {
+	switch {
+	case f.Denies:
+		return "error"
+	case f.Severity == scan.SeverityLow, f.Severity == scan.SeverityUnknown:
+		return "note"
+	}
+	return "warning"
+}
+
+// securitySeverity is the score by which forges order: the middle of CVSS' ranges.
+func securitySeverity(s scan.Severity) string {
+	return map[scan.Severity]string{scan.SeverityCritical: "9.5", scan.SeverityHigh: "8.0", scan.SeverityMedium: "5.5", scan.SeverityLow: "2.0"}[s]
+}

@@ -1,0 +1,242 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/plumbline-dev/plumbline/reconciler/fetch"
+	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
+	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/scan"
+)
+
+// A stack's new inputs pass the gate before they become what Git wants of it. While
+// they don't, nothing of them counts: what was let through before stays what Git
+// wants, is watched, and put right from the tree of its own commit.
+
+// ConditionGated is on stacks of which the gate denies something.
+const ConditionGated = "Gated"
+
+// Reasons of a stack whose newest inputs did not pass.
+const (
+	reasonDenied   = "Denied"
+	reasonScanning = "Scanning" // what is known of its images is not all there yet
+)
+
+// stopped is inputs that did not pass the gate.
+type stopped struct {
+	hash     string // of the declaration
+	inputs   render.Inputs
+	revision string
+	reason   string
+	message  string
+}
+
+// judged is what is kept of a verdict.
+type judged struct {
+	counts     map[scan.Severity]int
+	denied     string // why it is denied; "": it isn't
+	exceptions []scan.Exception
+	next       time.Time
+	told       map[uint64]bool // findings that were logged
+}
+
+// passes is true for a candidate that may become what Git wants.
+func (c candidate) passes() bool {
+	return c.broken != nil || (c.verdict.Err() == nil && len(c.verdict.Pending) == 0)
+}
+
+// stop leaves a stack with what it has.
+func (l *Loop) stop(c candidate, s *stackState, source *sourceState, before fs.FS, seen time.Time) {
+	at := &stopped{hash: c.declared.hash(), inputs: c.inputs, revision: source.snapshot.Commit, reason: reasonScanning}
+	err := c.verdict.Err()
+	if err != nil {
+		at.reason, at.message = reasonDenied, err.Error()
+	} else {
+		at.message = fmt.Sprintf("looks at %d images before anything is applied: %s", len(c.verdict.Pending), someOf(c.verdict.Pending))
+	}
+	switch {
+	case s.generation > 0 && s.tree == nil:
+		s.tree = before
+	case s.generation == 0 && c.desired != "" && c.desired == s.status.Desired: // it was let through before the restart
+		s.take(c, source, seen)
+		s.tree = source.snapshot.FS
+		l.judged(c.declared)
+		l.trigger(c.declared.Name, TriggerRevision)
+	case s.generation == 0 && c.good != nil: // after a restart: what was let through before it
+		good := *source
+		good.snapshot = c.good.snapshot
+		s.take(c.good.candidate, &good, seen)
+		s.tree = c.good.snapshot.FS
+		l.judged(c.good.declared)
+		l.trigger(c.declared.Name, TriggerRevision)
+	case s.generation == 0:
+		s.declared, s.revision = c.declared, source.snapshot.Commit
+	}
+	s.gate, s.removed, s.unsure, s.broken, s.reason = at, false, "", nil, ""
+	source.push.Deliver(c.declared.Name, string(TriggerRevision)).Ended(telemetry.ResultFailure, err)
+}
+
+// says is what a stack says whose newest inputs did not pass.
+func (at *stopped) says(s *stackState) string {
+	text := fmt.Sprintf("%s: %s", at.revision[:min(len(at.revision), 12)], at.message)
+	if s.generation > 0 {
+		text += fmt.Sprintf("\n%s stays applied", s.revision[:min(len(s.revision), 12)])
+	}
+	return text
+}
+
+// noteVerdict keeps what the rest of the loop needs of a verdict, and returns the
+// findings that were not logged before.
+func (s *stackState) noteVerdict(v scan.Verdict) (fresh []scan.Finding) {
+	now := judged{counts: v.Counts(), exceptions: v.Exceptions, next: v.Next, told: make(map[uint64]bool, len(v.Findings))}
+	if err := v.Err(); err != nil {
+		now.denied = err.Error()
+	}
+	for _, f := range v.Findings {
+		sum := maphash.String(findingSeed, fmt.Sprint(f.String(), f.Denies, f.Exception != nil, f.Image, f.Package))
+		if !s.verdict.told[sum] && !now.told[sum] {
+			fresh = append(fresh, f)
+		}
+		now.told[sum] = true
+	}
+	s.verdict = now
+	return fresh
+}
+
+var findingSeed = maphash.MakeSeed() //nolint:gochecknoglobals // hashes that mean nothing outside of this process
+
+// sayGated keeps the condition Gated, once the gate had something to say.
+func (s *stackState) sayGated() {
+	list := &s.status.Conditions
+	switch {
+	case s.gate != nil && s.gate.reason == reasonScanning:
+		setCondition(list, metav1.Condition{Type: ConditionGated, Status: metav1.ConditionUnknown, Reason: s.gate.reason, Message: short(s.gate.message, messageBytes)})
+	case s.gate != nil:
+		setCondition(list, metav1.Condition{Type: ConditionGated, Status: metav1.ConditionTrue, Reason: s.gate.reason, Message: short(s.gate.says(s), messageBytes)})
+	case meta.FindStatusCondition(*list, ConditionGated) != nil:
+		setCondition(list, metav1.Condition{Type: ConditionGated, Status: metav1.ConditionFalse, Reason: "No"})
+	}
+}
+
+// heldBack is how many stacks of a source the gate holds back.
+func (l *Loop) heldBack(source string) int {
+	n := 0
+	for _, s := range l.stacks {
+		if s.gate != nil && s.declared.Source == source {
+			n++
+		}
+	}
+	return n
+}
+
+// judgeAgain has the gate look at a stack anew, when its source is looked at next.
+func (l *Loop) judgeAgain(name string) {
+	s, ok := l.stacks[name]
+	if !ok || s.removed {
+		return
+	}
+	if s.hash = ""; s.gate != nil {
+		s.gate.hash = ""
+	}
+	if source := l.sources[s.declared.Source]; source != nil {
+		source.again = true
+	}
+}
+
+// JudgeAgain has the gate look anew at what waits for an image, or was denied for it.
+func (l *Loop) JudgeAgain(stacks ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sources := map[string]bool{}
+	for _, name := range stacks {
+		l.judgeAgain(name)
+		if s := l.stacks[name]; s != nil {
+			sources[s.declared.Source] = true
+		}
+	}
+	for name := range sources {
+		_ = l.Poke(name)
+	}
+}
+
+// good is what a stack was applied from before a restart, if its newest inputs don't
+// pass: what its Stack object names, if it still comes to what was applied.
+func (l *Loop) good(ctx context.Context, d Declared, source *sourceState) *goodCandidate {
+	applied := statusOf(l.Cluster.Stack(d.Name))
+	if l.Past == nil || applied.Applied == "" || applied.Applied == source.snapshot.Commit {
+		return nil
+	}
+	snapshot, err := l.Past(source.config.Fetch(), applied.Applied)
+	if err != nil {
+		return nil
+	}
+	declared, _, err := Discover(snapshot.FS, source.config)
+	if err != nil {
+		return nil
+	}
+	for _, then := range declared {
+		if then.Name != d.Name {
+			continue
+		}
+		c := l.candidate(ctx, then, &sourceState{config: source.config, snapshot: snapshot})
+		if c.broken == nil && c.desired == applied.Desired {
+			return &goodCandidate{c, snapshot}
+		}
+	}
+	return nil
+}
+
+// goodCandidate is a candidate of an older commit.
+type goodCandidate struct {
+	candidate
+	snapshot fetch.Snapshot
+}
+
+// logFindings writes one record for each finding.
+func (l *Loop) logFindings(ctx context.Context, stack, source, revision string, found []scan.Finding) {
+	for _, f := range found {
+		attrs := []any{telemetry.KeyStack, stack, telemetry.KeySource, source, telemetry.KeyRevision, revision,
+			telemetry.KeyFinding, f.ID, telemetry.KeySeverity, string(f.Severity), telemetry.KeyKindOfFinding, string(f.Kind), telemetry.KeyTitle, f.Title,
+			telemetry.KeyObject, f.Object, telemetry.KeyDenies, f.Denies}
+		for _, more := range [][2]string{{telemetry.KeyContainer, f.Container}, {telemetry.KeyFile, f.File}, {telemetry.KeyField, f.Field},
+			{telemetry.KeyImage, f.Image}, {telemetry.KeyPackage, f.Package}, {telemetry.KeyWhat, f.Message}, {telemetry.KeyFix, f.Fix}, {telemetry.KeyURL, f.URL}} {
+			if more[1] != "" {
+				attrs = append(attrs, more[0], more[1])
+			}
+		}
+		if f.Exception != nil {
+			attrs = append(attrs, telemetry.KeyException, f.Exception.Statement)
+		}
+		if f.Denies {
+			l.Log.WarnContext(ctx, telemetry.MsgFinding, attrs...)
+			continue
+		}
+		l.Log.InfoContext(ctx, telemetry.MsgFinding, attrs...)
+	}
+}
+
+// warnings says which exceptions of a source's stacks don't count, or not for long.
+func warnings(candidates []candidate) string {
+	var lines []string
+	for _, c := range candidates {
+		lines = append(lines, c.verdict.Warnings...)
+	}
+	slices.Sort(lines)
+	return someLines(slices.Compact(lines))
+}
+
+func someLines(lines []string) string {
+	if more := len(lines) - shownFiles; more > 0 {
+		lines = append(lines[:shownFiles:shownFiles], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(lines, "\n")
+}

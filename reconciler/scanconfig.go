@@ -1,0 +1,99 @@
+package reconciler
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/plumbline-dev/plumbline/render"
+	"github.com/plumbline-dev/plumbline/scan"
+)
+
+// ScanConfig is the gate, as the daemon's operator wants it.
+type ScanConfig struct {
+	// FailOn is from where on a finding denies, for stacks that say nothing else. Default CRITICAL; NONE: nothing does.
+	FailOn scan.Severity `yaml:"failOn,omitempty" jsonschema:"enum=CRITICAL,enum=HIGH,enum=MEDIUM,enum=LOW,enum=NONE"`
+	// Floor is the loosest failOn that a stack may have. Findings as bad as that are let pass by ignoreFile alone, never by a
+	// repository's exception. Absent: a repository may loosen what it likes.
+	Floor scan.Severity `yaml:"floor,omitempty" jsonschema:"enum=CRITICAL,enum=HIGH,enum=MEDIUM,enum=LOW,enum=NONE"`
+	// IgnoreFile holds the operator's own exceptions, for all stacks, in the format of .trivyignore.yaml. It is read at start.
+	IgnoreFile string `yaml:"ignoreFile,omitempty"`
+	// Registries says where images may come from. A stack may narrow it, never widen it.
+	Registries RegistriesSpec `yaml:"registries,omitempty"`
+	// Pin is how images have to be named: none, tag (not latest; the default) or digest. A stack may be stricter.
+	Pin scan.Pin `yaml:"pin,omitempty" jsonschema:"enum=none,enum=tag,enum=digest"`
+}
+
+// ScanSpec is the gate, as the stack wants it.
+type ScanSpec struct {
+	// FailOn is from where on a finding denies: CRITICAL, HIGH, MEDIUM, LOW or NONE.
+	FailOn scan.Severity `yaml:"failOn,omitempty" jsonschema:"enum=CRITICAL,enum=HIGH,enum=MEDIUM,enum=LOW,enum=NONE"`
+	// IgnoreFile holds exceptions in Trivy's format, relative to stack.yaml. Default: .trivyignore.yaml beside it, and at the root of the repository.
+	IgnoreFile string `yaml:"ignoreFile,omitempty"`
+	// Checks is a directory of checks in Rego, relative to stack.yaml.
+	Checks string `yaml:"checks,omitempty"`
+	// Registries says where images may come from.
+	Registries RegistriesSpec `yaml:"registries,omitempty"`
+	// Pin is how images have to be named: none, tag (not latest) or digest.
+	Pin scan.Pin `yaml:"pin,omitempty" jsonschema:"enum=none,enum=tag,enum=digest"`
+}
+
+// RegistriesSpec says where images may come from: REGISTRY or REGISTRY/PATH, with * for any part of a name. An image that names no registry comes from docker.io/library.
+type RegistriesSpec struct {
+	// Allow, where not empty, is where images have to come from.
+	Allow []string `yaml:"allow,omitempty"`
+	// Deny is where they may not come from. It wins over allow.
+	Deny []string `yaml:"deny,omitempty"`
+}
+
+func (c ScanConfig) validate() error {
+	return errors.Join(
+		inField("scan.failOn", c.FailOn.Validate()), inField("scan.floor", c.Floor.Validate()),
+		inField("scan.registries", scan.Registries(c.Registries).Validate()), inField("scan.pin", c.Pin.Validate()))
+}
+
+func (s ScanSpec) validate() error {
+	for field, p := range map[string]string{"ignoreFile": s.IgnoreFile, "checks": s.Checks} {
+		if path.IsAbs(p) {
+			return fmt.Errorf("%s: %q: want a path relative to stack.yaml", field, p)
+		}
+	}
+	return errors.Join(inField("failOn", s.FailOn.Validate()),
+		inField("registries", scan.Registries(s.Registries).Validate()), inField("pin", s.Pin.Validate()))
+}
+
+func inField(field string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", field, err)
+	}
+	return nil
+}
+
+// Operator is what no repository loosens. It reads the operator's exceptions.
+func (c ScanConfig) Operator() (scan.Operator, error) {
+	out := scan.Operator{FailOn: c.FailOn, Floor: c.Floor, Registries: scan.Registries(c.Registries), Pin: c.Pin}
+	if c.IgnoreFile == "" {
+		return out, nil
+	}
+	data, err := os.ReadFile(c.IgnoreFile)
+	if err != nil {
+		return out, fmt.Errorf("scan.ignoreFile: %w", err)
+	}
+	out.Exceptions, err = scan.ParseExceptions(c.IgnoreFile, data)
+	return out, inField("scan.ignoreFile", err)
+}
+
+// Scan is what the gate is to judge: the stack's objects, rendered from this tree.
+func (d Declared) Scan(fsys fs.FS, objects []render.Object, mask func(string) string) scan.Request {
+	spec := d.Spec.Scan
+	request := scan.Request{Stack: d.Name, FS: fsys, Dir: path.Dir(d.File), Mask: mask, Policy: scan.Policy{
+		FailOn: spec.FailOn, IgnoreFile: spec.IgnoreFile, Checks: strings.TrimSuffix(spec.Checks, "/"),
+		Registries: scan.Registries(spec.Registries), Pin: spec.Pin}}
+	for _, o := range objects {
+		request.Objects = append(request.Objects, scan.Object(o))
+	}
+	return request
+}

@@ -1,0 +1,152 @@
+package checks
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	trivy "github.com/aquasecurity/trivy/pkg/iac/rego"
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Bounds on the checks of a repository.
+const (
+	customFiles = 200
+	customBytes = 256 << 10 // of one file
+)
+
+// Sources reads the Rego files below a directory, without their tests, by path.
+func Sources(fsys fs.FS, dir string) (map[string]string, error) {
+	files := map[string]string{}
+	err := fs.WalkDir(fsys, dir, func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() || !trivy.IsRegoFile(path.Base(name)) || trivy.IsDotFile(path.Base(name)):
+			return nil
+		case len(files) == customFiles:
+			return fmt.Errorf("%s: more than %d Rego files", dir, customFiles)
+		}
+		text, err := readFile(fsys, name, customBytes)
+		files[name] = string(text)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s: holds no Rego file", dir)
+	}
+	return files, nil
+}
+
+// Custom compiles the checks of a repository, by path, with Trivy's library beside
+// them. They may do what Trivy's own may, but for what takes long in one step. Every
+// mistake is told, with file and line.
+func Custom(files map[string]string) (*Set, error) {
+	modules := map[string]*ast.Module{}
+	var errs []error
+	for _, name := range slices.Sorted(keys(files)) {
+		module, err := trivy.ParseRegoModule(name, files[name])
+		if err == nil {
+			err = mayDeclare(module)
+		}
+		if err == nil {
+			err = withoutSchemas(module)
+		}
+		if err != nil {
+			errs = append(errs, customError(err))
+			continue
+		}
+		modules[name] = module
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	list, err := customChecks(modules)
+	if err != nil {
+		return nil, err
+	}
+	set, err := compile(modules, list, bounded(capabilities()))
+	if err != nil {
+		return nil, customError(err)
+	}
+	return set, nil
+}
+
+func keys(files map[string]string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for name := range files {
+			if !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// mayDeclare refuses what would change Trivy's own checks, or their library.
+func mayDeclare(module *ast.Module) error {
+	namespace := strings.TrimPrefix(module.Package.Path.String(), "data.")
+	first, _, _ := strings.Cut(namespace, ".")
+	if slices.Contains([]string{"builtin", "defsec", "appshield", "lib", "namespaces", "k8s"}, first) {
+		return fmt.Errorf("%s:%d: package %s: %q belongs to Trivy: use user.NAME", module.Package.Location.File, module.Package.Location.Row, namespace, first)
+	}
+	return nil
+}
+
+// withoutSchemas refuses schemas of a repository's own: Trivy has one for Kubernetes.
+func withoutSchemas(module *ast.Module) error {
+	for _, a := range module.Annotations {
+		for _, s := range a.Schemas {
+			if name, err := s.Schema.Ptr(); s.Definition != nil || err != nil || (name != "kubernetes" && name != "input") {
+				return fmt.Errorf("%s:%d: schemas: only schema[\"kubernetes\"] is known here", a.Location.File, a.Location.Row)
+			}
+		}
+	}
+	return nil
+}
+
+func customChecks(modules map[string]*ast.Module) ([]*Check, error) {
+	var list []*Check
+	var errs []error
+	for _, name := range sortedNames(modules) {
+		about, err := trivy.MetadataFromAnnotations(modules[name])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			continue
+		}
+		denies := slices.ContainsFunc(modules[name].Rules, func(r *ast.Rule) bool { return strings.HasPrefix(r.Head.Name.String(), "deny") })
+		if about == nil && denies {
+			errs = append(errs, fmt.Errorf("%s: has no METADATA comment with scope: package: say title, custom.id and custom.severity", name))
+		}
+		if about == nil || about.Library || !denies {
+			continue
+		}
+		check := checkOf(modules[name], about)
+		if check == nil {
+			continue // for something else than Kubernetes objects
+		}
+		check.File, check.alone, check.budget, check.URL = name, true, CustomBudget, about.PrimaryURL
+		if check.ID == "N/A" || check.ID == "" {
+			errs = append(errs, fmt.Errorf("%s: custom.id: missing: exceptions and reports need one", name))
+		}
+		if !slices.Contains([]string{"CRITICAL", "HIGH", "MEDIUM", "LOW"}, check.Severity) {
+			errs = append(errs, fmt.Errorf("%s: custom.severity: %q: want CRITICAL, HIGH, MEDIUM or LOW", name, check.Severity))
+		}
+		list = append(list, check)
+	}
+	return list, errors.Join(errs...)
+}
+
+// bounded takes away what can't be interrupted and may take long, and what reads
+// more than its input.
+func bounded(allowed *ast.Capabilities) *ast.Capabilities {
+	refused := []string{"graphql.", "io.jwt.", "crypto.x509.", "json.match_schema", "json.verify_schema", "regex.globs_match", "providers.", "rego.", "opa.", "net.lookup", "http.", "trace"}
+	allowed.Builtins = slices.DeleteFunc(allowed.Builtins, func(b *ast.Builtin) bool {
+		return slices.ContainsFunc(refused, func(prefix string) bool { return strings.HasPrefix(b.Name, prefix) })
+	})
+	return allowed
+}

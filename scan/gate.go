@@ -1,0 +1,307 @@
+package scan
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aquasecurity/trivy/pkg/fanal/secret"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/plumbline-dev/plumbline/scan/checks"
+)
+
+// Object is a rendered object.
+type Object struct {
+	*unstructured.Unstructured
+	Origin string // file of the source
+}
+
+// Request is what to judge: the objects of a stack, as they were rendered.
+type Request struct {
+	Stack   string
+	Objects []Object
+	FS      fs.FS  // the tree of the source: exceptions and checks are read from it
+	Dir     string // of stack.yaml
+	Policy  Policy
+	Mask    func(string) string // takes out of a text what was opened; nil: nothing was
+}
+
+// Paths are the files and directories that a verdict depends on, besides the objects.
+func (r Request) Paths() []string {
+	paths := ignoreFiles(r.Dir, r.Policy.IgnoreFile)
+	if r.Policy.Checks != "" {
+		paths = append(paths, path.Join(r.Dir, r.Policy.Checks))
+	}
+	return paths
+}
+
+// Gate judges stacks. The zero value works; it may be used by any number of goroutines.
+type Gate struct {
+	Operator Operator
+	// Images tells what is known of an image without waiting; nil: nothing is looked up.
+	Images ImagesFunc
+	// Now is the clock; nil: the real one.
+	Now func() time.Time
+
+	builtin    sync.Once
+	set        *checks.Set
+	setErr     error
+	secretOnce sync.Once
+	secrets    secret.Scanner
+
+	mu     sync.Mutex
+	known  map[string]map[digest][]Finding // by stack, then by object
+	custom map[digest]*customSet
+}
+
+// ImagesFunc tells what speaks against an image. known is false while nobody knows:
+// then it is being looked at.
+type ImagesFunc func(ctx context.Context, reference string) (found []Finding, known bool)
+
+type digest [sha256.Size]byte
+
+// Warm compiles what every verdict needs, so that the first commit doesn't wait.
+func (g *Gate) Warm(ctx context.Context) error {
+	set, err := g.checks()
+	if err != nil {
+		return err
+	}
+	g.scanner()
+	return set.Warm(ctx)
+}
+
+func (g *Gate) checks() (*checks.Set, error) {
+	g.builtin.Do(func() { g.set, g.setErr = checks.Builtin() })
+	return g.set, g.setErr
+}
+
+func (g *Gate) scanner() *secret.Scanner {
+	g.secretOnce.Do(func() { g.secrets = secret.NewScanner(nil) })
+	return &g.secrets
+}
+
+// Scan judges a stack. The error is about the gate itself, or the context: what
+// speaks against the stack is in the Verdict. It changes no object.
+func (g *Gate) Scan(ctx context.Context, r Request) (Verdict, error) {
+	set, err := g.checks()
+	if err != nil {
+		return Verdict{}, fmt.Errorf("compile Trivy's checks: %w", err)
+	}
+	v := Verdict{Stack: r.Stack, FailOn: g.Operator.failOn(r.Policy)}
+	own, found := g.ownChecks(r)
+	exceptions, err := exceptionsOf(r.FS, r.Dir, r.Policy.IgnoreFile)
+	if err != nil {
+		found = append(found, broken(idExceptions, "Exceptions can't be read", err, "mend the file: until then nothing passes"))
+	}
+	each, err := g.objects(ctx, r, set, own)
+	if err != nil {
+		return Verdict{}, err
+	}
+	found = append(found, each...)
+	images, pending := g.images(ctx, r)
+	v.Findings, v.Pending = append(found, images...), pending
+	g.decide(&v, exceptions)
+	return v, ctx.Err()
+}
+
+// broken is a finding about the gate itself: no exception lets it pass.
+func broken(id, title string, err error, fix string) Finding {
+	return Finding{Kind: KindGate, ID: id, Severity: SeverityCritical, Title: title, Message: cut(err.Error(), 2000), Fix: fix,
+		URL: docsURL + strings.ToLower(id), final: true}
+}
+
+// objects judges each object that was not judged before, as many at once as there are cores.
+func (g *Gate) objects(ctx context.Context, r Request, set *checks.Set, own *customSet) ([]Finding, error) {
+	before := g.remembered(r.Stack)
+	now := make(map[digest][]Finding, len(r.Objects))
+	all := make([][]Finding, len(r.Objects))
+	sums := make([]digest, len(r.Objects))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, o := range r.Objects {
+		var err error
+		if sums[i], err = digestOf(o, own); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err)
+		}
+		if known, ok := before[sums[i]]; ok {
+			all[i] = known
+			continue
+		}
+		group.Go(func() error {
+			all[i] = g.object(ctx, r, o, set, own)
+			return ctx.Err()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for i, sum := range sums {
+		now[sum] = all[i]
+	}
+	g.remember(r.Stack, now)
+	return slices.Concat(all...), nil
+}
+
+func digestOf(o Object, own *customSet) (digest, error) {
+	raw, err := json.Marshal(withoutData(o.Object))
+	if err != nil {
+		return digest{}, err
+	}
+	sum := sha256.New()
+	if own != nil {
+		sum.Write(own.id[:])
+	}
+	sum.Write([]byte(o.Origin + "\x00"))
+	sum.Write(raw)
+	return digest(sum.Sum(nil)), nil
+}
+
+func (g *Gate) remembered(stack string) map[digest][]Finding {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.known[stack]
+}
+
+func (g *Gate) remember(stack string, now map[digest][]Finding) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.known == nil {
+		g.known = map[string]map[digest][]Finding{}
+	}
+	g.known[stack] = now
+}
+
+// Forget drops what is remembered of a stack that is no more.
+func (g *Gate) Forget(stack string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.known, stack)
+}
+
+// object judges one object.
+func (g *Gate) object(ctx context.Context, r Request, o Object, set *checks.Set, own *customSet) (found []Finding) {
+	object := withoutData(o.Object)
+	for _, s := range own.sets(set) {
+		for _, f := range s.Run(ctx, object) {
+			found = append(found, misconfiguration(f, object))
+		}
+	}
+	leaks, err := exposed(g.scanner(), object)
+	if err != nil {
+		found = append(found, broken(idCheck, "Object can't be searched for secrets", err, "look at the object"))
+	}
+	found = append(found, leaks...)
+	for _, ref := range references(object) {
+		against, _ := g.judge(ref, r.Policy)
+		found = append(found, against...)
+	}
+	return r.about(o, found)
+}
+
+// about says of findings which object they are about, and masks them.
+func (r Request) about(o Object, found []Finding) []Finding {
+	for i := range found {
+		f := &found[i]
+		f.Object, f.File = nameOf(o.Unstructured), o.Origin
+		if r.Mask != nil {
+			for _, text := range []*string{&f.Message, &f.Container, &f.Image, &f.Field} {
+				*text = r.Mask(*text)
+			}
+		}
+	}
+	return found
+}
+
+// nameOf is "Deployment.apps o11y/grafana".
+func nameOf(o *unstructured.Unstructured) string {
+	kind := o.GroupVersionKind().GroupKind().String()
+	if o.GetNamespace() == "" {
+		return kind + " " + o.GetName()
+	}
+	return kind + " " + o.GetNamespace() + "/" + o.GetName()
+}
+
+func misconfiguration(f checks.Found, object map[string]any) Finding {
+	if f.Err != nil {
+		b := broken(idCheck, "Check can't be evaluated", fmt.Errorf("%s %s: %w", f.ID, f.File, f.Err), "mend the check, or what in the object it stumbles over")
+		return b
+	}
+	if object["kind"] == "ConfigMap" && f.File == "" { // Trivy's own quote what they find there
+		f.Message = f.Title
+	}
+	return Finding{Kind: KindMisconfiguration, ID: f.ID, aliases: f.Aliases, Severity: Severity(f.Severity), Title: f.Title, Message: f.Message,
+		Container: containerAt(object, f.Field), Field: f.Field, Fix: f.Fix, URL: f.URL}
+}
+
+// decide says which findings deny.
+func (g *Gate) decide(v *Verdict, exceptions Exceptions) {
+	now := time.Now()
+	if g.Now != nil {
+		now = g.Now()
+	}
+	used := map[Exception]bool{}
+	for i := range v.Findings {
+		f := &v.Findings[i]
+		f.Exception = nil
+		if !f.final {
+			f.Exception = g.Operator.Exceptions.find(*f, now)
+		}
+		reserved := g.Operator.Floor != "" && f.Severity.rank() >= g.Operator.Floor.rank()
+		if f.Exception == nil && !f.final && !f.fixed && !reserved {
+			f.Exception = exceptions.find(*f, now)
+		}
+		if f.Exception != nil && !used[*f.Exception] {
+			used[*f.Exception] = true
+			v.Exceptions = append(v.Exceptions, *f.Exception)
+		}
+		f.Denies = f.Exception == nil && f.Severity.rank() >= v.FailOn.rank()
+	}
+	slices.SortFunc(v.Findings, compareFindings)
+	slices.SortFunc(v.Exceptions, func(a, b Exception) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.File, b.File)) })
+	theirs, next := exceptions.warnings(now)
+	ours, sooner := g.Operator.Exceptions.warnings(now)
+	v.Warnings, v.Next = slices.Concat(ours, theirs), next
+	if next.IsZero() || (!sooner.IsZero() && sooner.Before(next)) {
+		v.Next = sooner
+	}
+}
+
+// images asks what is known of the images. Each is asked about once.
+func (g *Gate) images(ctx context.Context, r Request) (found []Finding, pending []string) {
+	if g.Images == nil {
+		return nil, nil
+	}
+	asked := map[string][]Finding{}
+	for _, o := range r.Objects {
+		for _, ref := range references(o.Object) {
+			if _, err := ref.parsed(); err != nil {
+				continue
+			}
+			against, known := asked[ref.text]
+			if !known {
+				if against, known = g.Images(ctx, ref.text); !known {
+					pending = append(pending, shown(ref.text))
+				}
+				asked[ref.text] = against
+			}
+			mine := slices.Clone(against)
+			for i := range mine {
+				mine[i].Container, mine[i].Field, mine[i].Image = ref.container, ref.field, shown(ref.text)
+			}
+			found = append(found, r.about(o, mine)...)
+		}
+	}
+	slices.Sort(pending)
+	return found, slices.Compact(pending)
+}

@@ -1,0 +1,382 @@
+package scan_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/plumbline-dev/plumbline/scan"
+)
+
+var now = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+
+func objects(t testing.TB, texts ...string) (out []scan.Object) {
+	t.Helper()
+	for _, text := range texts {
+		var o map[string]any
+		if err := yaml.Unmarshal([]byte(text), &o); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, scan.Object{Unstructured: &unstructured.Unstructured{Object: o}, Origin: "apps/web/web.yaml"})
+	}
+	return out
+}
+
+func pod(image string) string {
+	return "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: o11y}, spec: {containers: [{name: a, image: " + image + ", securityContext: {privileged: true}}]}}"
+}
+
+// shared compiles once for all tests.
+var shared = sync.OnceValue(func() *scan.Gate { return &scan.Gate{Now: func() time.Time { return now }} })
+
+func judge(t testing.TB, gate *scan.Gate, r scan.Request) scan.Verdict {
+	t.Helper()
+	if r.FS == nil {
+		r.FS = fstest.MapFS{}
+	}
+	if r.Stack == "" {
+		r.Stack = t.Name()
+	}
+	if r.Dir == "" {
+		r.Dir = "apps/web"
+	}
+	v, err := gate.Scan(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func find(v scan.Verdict, id string) *scan.Finding {
+	for i := range v.Findings {
+		if v.Findings[i].ID == id {
+			return &v.Findings[i]
+		}
+	}
+	return nil
+}
+
+func TestFinding(t *testing.T) {
+	v := judge(t, shared(), scan.Request{Objects: objects(t, pod("ghcr.io/x/y:1")), Policy: scan.Policy{FailOn: scan.SeverityHigh}})
+	f := find(v, "KSV-0017")
+	if f == nil || !f.Denies || f.Severity != scan.SeverityHigh || f.Object != "Pod o11y/web" || f.Container != "a" ||
+		f.File != "apps/web/web.yaml" || f.Field != "spec.containers[0]" || f.Fix == "" || f.URL == "" || f.Title == "" {
+		t.Fatalf("have %+v", f)
+	}
+	var denied *scan.DeniedError
+	if !errors.As(v.Err(), &denied) || !strings.Contains(denied.Error(), "KSV-0017 HIGH Pod o11y/web container a") {
+		t.Errorf("have %v", v.Err())
+	}
+}
+
+func TestThreshold(t *testing.T) {
+	for name, c := range map[string]struct {
+		operator scan.Operator
+		stack    scan.Severity
+		denies   bool // a HIGH finding
+	}{
+		"default":                {scan.Operator{}, "", false},
+		"daemon":                 {scan.Operator{FailOn: scan.SeverityHigh}, "", true},
+		"stack is stricter":      {scan.Operator{}, scan.SeverityLow, true},
+		"stack is looser":        {scan.Operator{FailOn: scan.SeverityHigh}, scan.SeverityCritical, false},
+		"stack wants none":       {scan.Operator{FailOn: scan.SeverityHigh}, scan.SeverityNone, false},
+		"floor":                  {scan.Operator{Floor: scan.SeverityHigh}, scan.SeverityNone, true},
+		"floor below the stack":  {scan.Operator{Floor: scan.SeverityCritical}, scan.SeverityHigh, true},
+		"floor, default beneath": {scan.Operator{Floor: scan.SeverityMedium}, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gate := &scan.Gate{Operator: c.operator}
+			v := judge(t, gate, scan.Request{Objects: objects(t, pod("ghcr.io/x/y:1")), Policy: scan.Policy{FailOn: c.stack}})
+			if f := find(v, "KSV-0017"); f == nil || f.Denies != c.denies {
+				t.Errorf("threshold %s, have %+v", v.FailOn, f)
+			}
+		})
+	}
+}
+
+func ignoring(text string) fstest.MapFS {
+	return fstest.MapFS{"apps/web/.trivyignore.yaml": {Data: []byte("misconfigurations:\n" + text)}}
+}
+
+func TestExceptions(t *testing.T) {
+	for name, c := range map[string]struct {
+		ignore   string
+		operator scan.Operator
+		passes   bool
+		warning  string
+	}{
+		"counts":               {ignore: "- {id: KSV-0017, statement: because}", passes: true},
+		"by another name":      {ignore: "- {id: AVD-KSV-0017, statement: because}", passes: true},
+		"no statement":         {ignore: "- {id: KSV-0017}", warning: "apps/web/.trivyignore.yaml:2: KSV-0017: does not count: it has no statement"},
+		"expired":              {ignore: "- {id: KSV-0017, statement: because, expired_at: 2026-11-28}", warning: "expired at 2026-11-28"},
+		"soon":                 {ignore: "- {id: KSV-0017, statement: because, expired_at: 2026-12-05}", passes: true, warning: "expires at 2026-12-05"},
+		"later":                {ignore: "- {id: KSV-0017, statement: because, expired_at: 2027-12-05}", passes: true},
+		"path":                 {ignore: "- {id: KSV-0017, statement: because, paths: ['apps/**/*.yaml']}", passes: true},
+		"another path":         {ignore: "- {id: KSV-0017, statement: because, paths: ['other/**']}"},
+		"another id":           {ignore: "- {id: KSV-0001, statement: because}"},
+		"beyond the floor":     {ignore: "- {id: KSV-0017, statement: because}", operator: scan.Operator{Floor: scan.SeverityHigh}},
+		"above the floor":      {ignore: "- {id: KSV-0017, statement: because}", operator: scan.Operator{Floor: scan.SeverityCritical}, passes: true},
+		"the operator's floor": {ignore: "", operator: scan.Operator{Floor: scan.SeverityHigh, Exceptions: exceptions(t, "- {id: KSV-0017, statement: ours}")}, passes: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gate := &scan.Gate{Operator: c.operator, Now: func() time.Time { return now }}
+			v := judge(t, gate, scan.Request{Objects: objects(t, pod("ghcr.io/x/y:1")), FS: ignoring(c.ignore), Policy: scan.Policy{FailOn: scan.SeverityHigh}})
+			f := find(v, "KSV-0017")
+			if f == nil || f.Denies == c.passes || (f.Exception != nil) != c.passes {
+				t.Errorf("have %+v", f)
+			}
+			if all := strings.Join(v.Warnings, "\n"); (all == "") != (c.warning == "") || !strings.Contains(all, c.warning) {
+				t.Errorf("warnings %q, want %q", all, c.warning)
+			}
+		})
+	}
+}
+
+func exceptions(t *testing.T, text string) scan.Exceptions {
+	t.Helper()
+	x, err := scan.ParseExceptions("operator.yaml", []byte("misconfigurations:\n"+text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// TestMalformedIgnoreFile: what can't be read lets nothing pass, and says where.
+func TestMalformedIgnoreFile(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"unknown field":   {"- {id: KSV-0017, statement: x, expires: 2030-01-01}", `.trivyignore.yaml:2: unknown field "expires"`},
+		"unknown list":    {" []\nmisconfiguration: [{id: KSV-0017, statement: x}]", ".trivyignore.yaml:3: field misconfiguration not found"},
+		"bad date":        {"- {id: KSV-0017, statement: x, expired_at: soon}", `.trivyignore.yaml:2: expired_at: "soon"`},
+		"bad pattern":     {"- {id: KSV-0017, statement: x, paths: ['[']}", `.trivyignore.yaml:2: paths: "["`},
+		"no id":           {"- {statement: x}", ".trivyignore.yaml:2: id: missing"},
+		"no YAML":         {"- {id: [", ".trivyignore.yaml:2: "},
+		"two documents":   {" []\n---\nsecrets: []", "more than one YAML document"},
+		"a text":          {"x", ".trivyignore.yaml:2: "},
+		"too large":       {"# " + strings.Repeat("x", 300<<10), "at most 262144"},
+		"bad package URL": {" []\nvulnerabilities: [{id: CVE-1, statement: x, purls: [nonsense]}]", `.trivyignore.yaml:3: purls: "nonsense"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := judge(t, shared(), scan.Request{Objects: objects(t, "{apiVersion: v1, kind: ServiceAccount, metadata: {name: a, namespace: b}}"), FS: ignoring(c.text)})
+			f := find(v, "PLB-0008")
+			if f == nil || !f.Denies || !strings.Contains(f.Message, c.want) || v.Err() == nil {
+				t.Errorf("have %+v, want %q", f, c.want)
+			}
+		})
+	}
+	v := judge(t, shared(), scan.Request{Objects: objects(t, "{apiVersion: v1, kind: ServiceAccount, metadata: {name: a, namespace: b}}"), Policy: scan.Policy{IgnoreFile: "gone.yaml"}})
+	if f := find(v, "PLB-0008"); f == nil || !f.Denies {
+		t.Errorf("a named file that is not there: have %+v", f)
+	}
+}
+
+func TestImages(t *testing.T) {
+	digest := "@sha256:" + strings.Repeat("a", 64)
+	for name, c := range map[string]struct {
+		image    string
+		operator scan.Operator
+		policy   scan.Policy
+		want     string // a finding; "": none of ours
+	}{
+		"a version":              {image: "ghcr.io/x/y:1"},
+		"a digest":               {image: "ghcr.io/x/y" + digest},
+		"a digest and latest":    {image: "ghcr.io/x/y:latest" + digest},
+		"latest":                 {image: "ghcr.io/x/y:latest", want: "PLB-0002"},
+		"no tag":                 {image: "yy", want: "PLB-0002"},
+		"a port is no tag":       {image: "localhost:5000/y", want: "PLB-0002"},
+		"latest, allowed":        {image: "yy", policy: scan.Policy{Pin: scan.PinNone}},
+		"latest, not by us":      {image: "yy", policy: scan.Policy{Pin: scan.PinNone}, operator: scan.Operator{Pin: scan.PinTag}, want: "PLB-0002"},
+		"digest wanted":          {image: "yy:1", policy: scan.Policy{Pin: scan.PinDigest}, want: "PLB-0003"},
+		"digest wanted by us":    {image: "yy:1", operator: scan.Operator{Pin: scan.PinDigest}, want: "PLB-0003"},
+		"short digest":           {image: "yy@sha256:abc", want: "PLB-0001"},
+		"a newline":              {image: `"yy:1\nx"`, want: "PLB-0001"},
+		"an escape":              {image: `"yy:1\x1b[31m"`, want: "PLB-0001"},
+		"spaces":                 {image: `"yy:1 --privileged"`, want: "PLB-0001"},
+		"a path":                 {image: "ghcr.io/../../etc/passwd:1", want: "PLB-0001"},
+		"right to left":          {image: `"yy:1\u202e"`, want: "PLB-0001"},
+		"a URL":                  {image: "https://ghcr.io/x:1", want: "PLB-0001"},
+		"empty":                  {image: `""`, want: "PLB-0001"},
+		"very long":              {image: strings.Repeat("a", 600) + ":1", want: "PLB-0001"},
+		"registry allowed":       {image: "ghcr.io/x/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"ghcr.io/x"}}}},
+		"registry not allowed":   {image: "ghcr.io/xx/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"ghcr.io/x"}}}, want: "PLB-0004"},
+		"registry denied":        {image: "yy:1", policy: scan.Policy{Registries: scan.Registries{Deny: []string{"docker.io"}}}, want: "PLB-0004"},
+		"denied by the operator": {image: "yy:1", operator: scan.Operator{Registries: scan.Registries{Deny: []string{"docker.io/library"}}}, want: "PLB-0004"},
+		"not widened":            {image: "yy:1", operator: scan.Operator{Registries: scan.Registries{Allow: []string{"ghcr.io"}}}, policy: scan.Policy{Registries: scan.Registries{Allow: []string{"docker.io"}}}, want: "PLB-0004"},
+		"any part":               {image: "reg.example.org/x/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"*.example.org"}}}},
+		"a longer host":          {image: "ghcr.io.evil.org/x/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"ghcr.io"}}}, want: "PLB-0004"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := judge(t, &scan.Gate{Operator: c.operator}, scan.Request{Objects: objects(t, pod(c.image)), Policy: c.policy,
+				FS: ignoring("- {id: PLB-0004, statement: please, paths: [nowhere]}")})
+			var have []string
+			for _, f := range v.Findings {
+				if f.Kind == scan.KindImage {
+					have = append(have, f.ID)
+					if !f.Denies || f.Container != "a" || f.Field != "spec.containers[0].image" || strings.ContainsAny(f.Message+f.Image, "\n\x1b\u202e") {
+						t.Errorf("have %+v", f)
+					}
+				}
+			}
+			if strings.Join(have, " ") != c.want {
+				t.Errorf("have %v, want %q", have, c.want)
+			}
+		})
+	}
+}
+
+const awsKey = "AKIA" + "QYLPMN5HHHFPZAM2"
+
+func TestExposedSecrets(t *testing.T) {
+	config := "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: o11y}, data: {env: 'aws_access_key_id = " + awsKey + "'}}"
+	v := judge(t, shared(), scan.Request{Objects: objects(t, config)})
+	f := find(v, "aws-access-key-id")
+	if f == nil || !f.Denies || f.Kind != scan.KindSecret || f.Field != "data.env" {
+		t.Errorf("have %+v", f)
+	}
+	if raw, _ := json.Marshal(v); strings.Contains(string(raw), awsKey) {
+		t.Errorf("the verdict shows it: %s", raw)
+	}
+	secret := strings.NewReplacer("ConfigMap", "Secret", "data:", "stringData:").Replace(config)
+	if v := judge(t, shared(), scan.Request{Objects: objects(t, secret)}); find(v, "aws-access-key-id") != nil {
+		t.Error("a Secret's data was looked at")
+	}
+	annotated := strings.NewReplacer("ConfigMap", "Secret", "data:", "stringData:", "namespace: o11y", "namespace: o11y, annotations: {a: 'aws_access_key_id = "+awsKey+"'}").Replace(config)
+	if v := judge(t, shared(), scan.Request{Objects: objects(t, annotated)}); find(v, "aws-access-key-id") == nil {
+		t.Error("a Secret's annotations were not looked at")
+	}
+}
+
+// TestTrivyQuotesNothing: two of its checks put into their messages what they found.
+func TestTrivyQuotesNothing(t *testing.T) {
+	config := "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: o11y}, data: {password: hunter2-canary, env: 'username: hunter3-canary'}}"
+	v := judge(t, shared(), scan.Request{Objects: objects(t, config)})
+	if find(v, "KSV-01010") == nil && find(v, "KSV-0109") == nil {
+		t.Fatalf("found nothing: %+v", v.Findings)
+	}
+	if raw, _ := json.Marshal(v); strings.Contains(string(raw), "canary") {
+		t.Errorf("the verdict shows it: %s", raw)
+	}
+}
+
+func TestMasked(t *testing.T) {
+	mask := func(s string) string { return strings.ReplaceAll(s, "hunter2", "***") }
+	v := judge(t, shared(), scan.Request{Objects: objects(t, pod("hunter2.example.org/x")), Mask: mask})
+	if raw, _ := json.Marshal(v); strings.Contains(string(raw), "hunter2") {
+		t.Errorf("the verdict shows it: %s", raw)
+	}
+}
+
+const own = `# METADATA
+# title: Owner is missing
+# scope: package
+# custom:
+#   id: USR-0001
+#   severity: CRITICAL
+package user.owner
+deny[res] { not input.metadata.labels.owner; %s res := result.new("no owner", input.metadata) }
+`
+
+func TestOwnChecks(t *testing.T) {
+	for name, c := range map[string]struct{ extra, want, message string }{
+		"finds":   {"", "USR-0001", "no owner"},
+		"loops":   {"r := numbers.range(1, 100000); r[i]; r[j]; r[k]; i+j+k < 0;", "PLB-0007", "took too long"},
+		"is none": {"http.send({})[x];", "PLB-0009", "checks/a.rego:8: undefined function http.send"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fsys := fstest.MapFS{"apps/web/checks/a.rego": {Data: fmt.Appendf(nil, own, c.extra)}}
+			v := judge(t, shared(), scan.Request{Objects: objects(t, pod("yy:1")), FS: fsys, Policy: scan.Policy{Checks: "checks"}})
+			if f := find(v, c.want); f == nil || !f.Denies || !strings.Contains(f.Message, c.message) {
+				t.Errorf("have %+v of %v", f, v.Err())
+			}
+		})
+	}
+	if v := judge(t, shared(), scan.Request{Objects: objects(t, pod("yy:1")), Policy: scan.Policy{Checks: "gone"}}); find(v, "PLB-0009") == nil {
+		t.Error("a directory that is not there passes")
+	}
+}
+
+// TestManyFindings: the report has all, what is said is bounded.
+func TestManyFindings(t *testing.T) {
+	containers := []string{}
+	for i := range 700 {
+		containers = append(containers, fmt.Sprintf("{name: c%d, image: 'yy'}", i))
+	}
+	v := judge(t, shared(), scan.Request{Objects: objects(t, "{apiVersion: v1, kind: Pod, metadata: {name: many, namespace: o11y}, spec: {containers: ["+strings.Join(containers, ", ")+"]}}"), Policy: scan.Policy{FailOn: scan.SeverityLow}})
+	if len(v.Findings) < 10_000 {
+		t.Fatalf("%d findings", len(v.Findings))
+	}
+	if text := v.Err().Error(); len(text) > 8<<10 || !strings.Contains(text, "more: plumbline scan lists all") {
+		t.Errorf("%d bytes: %.300s", len(text), text)
+	}
+}
+
+// TestScannedOnce: what was judged is not judged again.
+func TestScannedOnce(t *testing.T) {
+	asked := 0
+	gate := &scan.Gate{}
+	request := scan.Request{Objects: objects(t, pod("hunter2/y")), Mask: func(s string) string { asked++; return s }}
+	first := judge(t, gate, request)
+	before := asked
+	second := judge(t, gate, request)
+	if before == 0 || asked != before || len(first.Findings) != len(second.Findings) {
+		t.Errorf("asked %d times at first, %d in all", before, asked)
+	}
+	request.Objects = append(request.Objects, objects(t, strings.Replace(pod("yy:1"), "name: web", "name: web2", 1))...)
+	judge(t, gate, request)
+	if asked == before {
+		t.Error("a new object was not judged")
+	}
+}
+
+func TestPending(t *testing.T) {
+	gate := &scan.Gate{Images: func(_ context.Context, ref string) ([]scan.Finding, bool) { return nil, ref != "yy:2" }}
+	v := judge(t, gate, scan.Request{Objects: objects(t, pod("yy:1"), strings.Replace(pod("yy:2"), "web", "web2", 1))})
+	if !slices.Equal(v.Pending, []string{"yy:2"}) {
+		t.Errorf("have %v", v.Pending)
+	}
+}
+
+func FuzzExceptions(f *testing.F) {
+	f.Add("misconfigurations:\n- {id: KSV-0017, statement: x, expired_at: 2030-01-01, paths: ['**']}")
+	f.Add("a: &a [*a]")
+	f.Fuzz(func(t *testing.T, text string) {
+		if _, err := scan.ParseExceptions("f", []byte(text)); err != nil && !strings.HasPrefix(err.Error(), "f:") {
+			t.Errorf("%q names no file", err)
+		}
+	})
+}
+
+// BenchmarkGate judges a thousand objects that nobody has seen before.
+func BenchmarkGate(b *testing.B) {
+	gate := &scan.Gate{}
+	began := time.Now()
+	judge(b, gate, scan.Request{Objects: objects(b, pod("yy:1"))})
+	first := time.Since(began)
+	round := 0
+	for b.Loop() {
+		b.StopTimer()
+		texts := []string{}
+		round++
+		for i := range 250 {
+			name := fmt.Sprintf("o%d-%d", round, i)
+			texts = append(texts, "{apiVersion: apps/v1, kind: Deployment, metadata: {name: "+name+", namespace: o11y}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: web, image: 'ghcr.io/x/y:1'}]}}}}",
+				"{apiVersion: v1, kind: ServiceAccount, metadata: {name: "+name+", namespace: o11y}}",
+				"{apiVersion: v1, kind: Service, metadata: {name: "+name+", namespace: o11y}, spec: {ports: [{port: 80}]}}",
+				"{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: "+name+", namespace: o11y}, spec: {defaultBackend: {service: {name: "+name+", port: {number: 80}}}}}")
+		}
+		request := scan.Request{Stack: "bench", Objects: objects(b, texts...), FS: fstest.MapFS{}}
+		b.StartTimer()
+		judge(b, gate, request)
+	}
+	b.ReportMetric(float64(first.Milliseconds()), "first-ms")
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "gate-s")
+}

@@ -1,0 +1,116 @@
+package scan
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Policy is what a stack says of the gate, with its source's defaults under it.
+type Policy struct {
+	FailOn     Severity // from where on a finding denies; "": the operator's
+	IgnoreFile string   // exceptions, relative to the stack's directory; "": .trivyignore.yaml there and at the root
+	Checks     string   // a directory of checks in Rego, relative to the stack's directory; "": none
+	Registries Registries
+	Pin        Pin // "": the operator's
+}
+
+// Registries says where images may come from: REGISTRY or REGISTRY/PATH, with * in
+// the place of a part. An image that names no registry comes from docker.io.
+type Registries struct {
+	Allow []string // empty: from everywhere
+	Deny  []string
+}
+
+// Operator is what the daemon's operator says. What is fixed here, no repository loosens.
+type Operator struct {
+	FailOn Severity // for stacks that say nothing; "": DefaultFailOn
+	// Floor is the loosest threshold that a stack may have. A finding as bad as that
+	// is let pass by no repository's exception. "": there is none.
+	Floor      Severity
+	Registries Registries
+	Pin        Pin
+	// Exceptions are the operator's own.
+	Exceptions Exceptions
+}
+
+// DefaultFailOn is the threshold where nobody says one.
+const DefaultFailOn = SeverityCritical
+
+// Pin is how an image has to be named.
+type Pin string
+
+// Ways to name an image.
+const (
+	PinNone   Pin = "none"   // anything will do
+	PinTag    Pin = "tag"    // a tag other than latest, or a digest; the default
+	PinDigest Pin = "digest" // a digest
+)
+
+// Validate refuses what is none.
+func (p Pin) Validate() error {
+	if p == "" || p == PinNone || p == PinTag || p == PinDigest {
+		return nil
+	}
+	return fmt.Errorf("%q: want none, tag or digest", string(p))
+}
+
+func (p Pin) strictness() int {
+	return slices.Index([]Pin{PinNone, PinTag, PinDigest}, cmp.Or(p, PinTag))
+}
+
+// failOn is the threshold of a stack.
+func (o Operator) failOn(p Policy) Severity {
+	threshold := cmp.Or(p.FailOn, o.FailOn, DefaultFailOn)
+	if o.Floor != "" && threshold.rank() > o.Floor.rank() {
+		return o.Floor
+	}
+	return threshold
+}
+
+// pin is how the images of a stack have to be named. A stack loosens what the
+// operator only has by default.
+func (o Operator) pin(p Policy) (pin Pin, fixed bool) {
+	if o.Pin != "" && o.Pin.strictness() >= p.Pin.strictness() {
+		return o.Pin, true
+	}
+	return cmp.Or(p.Pin, o.Pin, PinTag), false
+}
+
+// Validate refuses patterns that match nothing.
+func (r Registries) Validate() error {
+	for _, p := range slices.Concat(r.Allow, r.Deny) {
+		if _, err := path.Match(p, ""); err != nil || p == "" || strings.Contains(p, "://") || strings.ContainsAny(p, " \t\n") {
+			return fmt.Errorf("%q: want REGISTRY or REGISTRY/PATH, such as ghcr.io/me or *.example.org", p)
+		}
+	}
+	return nil
+}
+
+// refuses says why an image of this repository may not be used; "": it may.
+func (r Registries) refuses(repository string) string {
+	if p := matching(r.Deny, repository); p != "" {
+		return "is denied by " + p
+	}
+	if len(r.Allow) > 0 && matching(r.Allow, repository) == "" {
+		return "is not among " + strings.Join(r.Allow, ", ")
+	}
+	return ""
+}
+
+// matching is the first pattern that matches the repository, or a directory of it.
+func matching(patterns []string, repository string) string {
+	for _, p := range patterns {
+		depth := strings.Count(p, "/") + 1
+		parts := strings.Split(repository, "/")
+		if depth > len(parts) {
+			continue
+		}
+		if ok, _ := path.Match(strings.TrimSuffix(p, "/"), strings.Join(parts[:strings.Count(strings.TrimSuffix(p, "/"), "/")+1], "/")); ok {
+			return p
+		}
+	}
+	return ""
+}

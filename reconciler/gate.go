@@ -3,7 +3,7 @@ package reconciler
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
+	"hash/fnv"
 	"io/fs"
 	"slices"
 	"strings"
@@ -102,7 +102,9 @@ func (s *stackState) noteVerdict(v scan.Verdict) (fresh []scan.Finding) {
 		now.denied = err.Error()
 	}
 	for _, f := range v.Findings {
-		sum := maphash.String(findingSeed, fmt.Sprint(f.String(), f.Denies, f.Exception != nil, f.Image, f.Package))
+		hash := fnv.New64a()
+		fmt.Fprint(hash, f.String(), f.Denies, f.Exception != nil, f.Image, f.Package)
+		sum := hash.Sum64()
 		if !s.verdict.told[sum] && !now.told[sum] {
 			fresh = append(fresh, f)
 		}
@@ -111,8 +113,6 @@ func (s *stackState) noteVerdict(v scan.Verdict) (fresh []scan.Finding) {
 	s.verdict = now
 	return fresh
 }
-
-var findingSeed = maphash.MakeSeed() //nolint:gochecknoglobals // hashes that mean nothing outside of this process
 
 // sayGated keeps the condition Gated, once the gate had something to say.
 func (s *stackState) sayGated() {

@@ -42,7 +42,7 @@ func (s *stackState) measured(name string) telemetry.Stack {
 	conditions := s.status.Conditions
 	m := telemetry.Stack{Name: name, Source: s.declared.Source, Revision: s.revision,
 		Contended: len(s.contended) > 0, Denied: s.gate != nil && s.gate.reason == reasonDenied, Findings: map[string]int{},
-		Ready:     meta.IsStatusConditionTrue(conditions, ConditionReady), Stalled: meta.IsStatusConditionTrue(conditions, ConditionStalled)}
+		Ready: meta.IsStatusConditionTrue(conditions, ConditionReady), Stalled: meta.IsStatusConditionTrue(conditions, ConditionStalled)}
 	if ready := meta.FindStatusCondition(conditions, ConditionReady); ready != nil {
 		m.Suspended = ready.Reason == "Suspended"
 	}

@@ -125,7 +125,7 @@ func comparePlans(have, want []rendered, masks apply.Masks) []apply.Plan {
 
 // onlyDenied is true where the gate's word is all that is wrong.
 func onlyDenied(err error) bool {
-	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // of errors.Join alone
+	several, ok := err.(interface{ Unwrap() []error }) // of errors.Join
 	if !ok {
 		var denied *reconciler.GateError
 		return errors.As(err, &denied)

@@ -303,7 +303,7 @@ func TestMetricsPage(t *testing.T) {
 	r, ctx := out.recorder, t.Context()
 	up := true
 	r.Observe(func() telemetry.Snapshot {
-		return telemetry.Snapshot{Stacks: []telemetry.Stack{{Name: "s", Source: "src", Revision: "abc", Objects: 2, Drift: map[string]int{"A": 1}}}, Queues: map[string]int{"stacks": 1}, OpenBao: &up,
+		return telemetry.Snapshot{Stacks: []telemetry.Stack{{Name: "s", Source: "src", Revision: "abc", Objects: 2, Drift: map[string]int{"A": 1}, Findings: map[string]int{"HIGH": 1}}}, Queues: map[string]int{"stacks": 1}, OpenBao: &up,
 			Certificates: map[string]time.Time{"openbao CA": time.Now()}, Exceptions: []telemetry.Exception{{Stack: "s", ID: "CVE-2026-1", Expires: time.Now()}}}
 	})
 	drift := telemetry.Drift{Kind: "A", Manager: "m\x00\xff\"\n", Action: telemetry.ActionLeave, Took: 1}

@@ -133,9 +133,6 @@ func checksOf(modules map[string]*ast.Module) ([]*Check, error) {
 func checkOf(module *ast.Module, about *trivy.StaticMetadata) *Check {
 	check := &Check{ID: about.ID, Aliases: about.Aliases, Severity: about.Severity, Title: about.Title,
 		Description: strings.TrimSpace(about.Description), Fix: about.RecommendedActions}
-	if about.AVDID != "" {
-		check.Aliases = append(check.Aliases, about.AVDID)
-	}
 	for _, selector := range about.InputOptions.Selectors {
 		if selector.Type != "kubernetes" {
 			return nil

@@ -131,7 +131,7 @@ func (g *Gate) objects(ctx context.Context, r Request, set *checks.Set, own *cus
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, o := range r.Objects {
 		var err error
-		if sums[i], err = digestOf(o, own); err != nil {
+		if sums[i], err = digestOf(o, own, r.Policy); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err)
 		}
 		if known, ok := before[sums[i]]; ok {
@@ -153,12 +153,14 @@ func (g *Gate) objects(ctx context.Context, r Request, set *checks.Set, own *cus
 	return slices.Concat(all...), nil
 }
 
-func digestOf(o Object, own *customSet) (digest, error) {
+// digestOf is of all that the findings about an object depend on.
+func digestOf(o Object, own *customSet, policy Policy) (digest, error) {
 	raw, err := json.Marshal(withoutData(o.Object))
 	if err != nil {
 		return digest{}, err
 	}
 	sum := sha256.New()
+	fmt.Fprintf(sum, "%q %q\n", policy.Registries, policy.Pin)
 	if own != nil {
 		sum.Write(own.id[:])
 	}

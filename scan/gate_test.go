@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,11 @@ func objects(t testing.TB, texts ...string) (out []scan.Object) {
 
 func pod(image string) string {
 	return "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: o11y}, spec: {containers: [{name: a, image: " + image + ", securityContext: {privileged: true}}]}}"
+}
+
+func TestMain(m *testing.M) {
+	scan.Quiet(os.Stderr)
+	os.Exit(m.Run())
 }
 
 // shared compiles once for all tests.
@@ -335,6 +341,37 @@ func TestScannedOnce(t *testing.T) {
 	if asked == before {
 		t.Error("a new object was not judged")
 	}
+}
+
+// TestPolicyMoves: what is remembered of an object is not what another policy says.
+func TestPolicyMoves(t *testing.T) {
+	gate := &scan.Gate{}
+	request := scan.Request{Stack: "s", Objects: objects(t, pod("yy:1"))}
+	if v := judge(t, gate, request); find(v, "PLB-0003") != nil || find(v, "PLB-0004") != nil {
+		t.Fatalf("have %+v", v.Findings)
+	}
+	request.Policy.Pin = scan.PinDigest
+	if v := judge(t, gate, request); find(v, "PLB-0003") == nil {
+		t.Error("a stricter pin was not seen")
+	}
+	request.Policy.Registries.Deny = []string{"docker.io"}
+	if v := judge(t, gate, request); find(v, "PLB-0004") == nil {
+		t.Error("a registry that is denied now was not seen")
+	}
+}
+
+// TestManyAtOnce has the race detector look at objects that are judged at once.
+func TestManyAtOnce(t *testing.T) {
+	texts := []string{}
+	for i := range 40 {
+		texts = append(texts, fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: c%d, namespace: o11y}, data: {a: b}}", i))
+	}
+	gate := shared()
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() { judge(t, gate, scan.Request{Objects: objects(t, texts...)}) })
+	}
+	group.Wait()
 }
 
 func TestPending(t *testing.T) {

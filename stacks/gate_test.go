@@ -1,6 +1,7 @@
 package stacks_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/plumbline-dev/plumbline/reconciler"
@@ -16,6 +17,7 @@ func TestPassTheGate(t *testing.T) {
 	if err != nil || len(broken) > 0 || len(declared) != 5 {
 		t.Fatal(len(declared), broken, err)
 	}
+	scan.Quiet(os.Stderr)
 	gate := &scan.Gate{Operator: scan.Operator{FailOn: scan.SeverityLow}}
 	for _, d := range declared {
 		t.Run(d.Name, func(t *testing.T) {

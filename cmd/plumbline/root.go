@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/plumbline-dev/plumbline/reconciler"
+	"github.com/plumbline-dev/plumbline/scan"
 )
 
 type streams struct {
@@ -32,6 +33,7 @@ var errDiffers = errors.New("there are differences")
 func execute(ctx context.Context, args []string, io streams) int {
 	io.out, io.err = printable{io.out}, printable{io.err}
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // libraries return their errors too
+	scan.Quiet(io.err)
 	root := &cobra.Command{
 		Use:           "plumbline",
 		Short:         "Keeps a cluster's observability pipeline true to Git",

@@ -205,8 +205,7 @@ func (g *Gate) object(ctx context.Context, r Request, o Object, set *checks.Set,
 	}
 	found = append(found, leaks...)
 	for _, ref := range references(object) {
-		against, _ := g.judge(ref, r.Policy)
-		found = append(found, against...)
+		found = append(found, g.judge(ref, r.Policy, r.mask)...)
 	}
 	return r.about(o, found)
 }
@@ -216,13 +215,18 @@ func (r Request) about(o Object, found []Finding) []Finding {
 	for i := range found {
 		f := &found[i]
 		f.Object, f.File = nameOf(o.Unstructured), o.Origin
-		if r.Mask != nil {
-			for _, text := range []*string{&f.Message, &f.Container, &f.Image, &f.Field} {
-				*text = r.Mask(*text)
-			}
+		for _, text := range []*string{&f.Message, &f.Container, &f.Image, &f.Field} {
+			*text = r.mask(*text)
 		}
 	}
 	return found
+}
+
+func (r Request) mask(text string) string {
+	if r.Mask == nil {
+		return text
+	}
+	return r.Mask(text)
 }
 
 // nameOf is "Deployment.apps o11y/grafana".
@@ -293,13 +297,13 @@ func (g *Gate) images(ctx context.Context, r Request) (found []Finding, pending 
 			against, known := asked[ref.text]
 			if !known {
 				if against, known = g.Images(ctx, ref.text); !known {
-					pending = append(pending, shown(ref.text))
+					pending = append(pending, shown(r.mask(ref.text)))
 				}
 				asked[ref.text] = against
 			}
 			mine := slices.Clone(against)
 			for i := range mine {
-				mine[i].Container, mine[i].Field, mine[i].Image = ref.container, ref.field, shown(ref.text)
+				mine[i].Container, mine[i].Field, mine[i].Image = ref.container, ref.field, shown(r.mask(ref.text))
 			}
 			found = append(found, r.about(o, mine)...)
 		}

@@ -275,7 +275,14 @@ func TestTrivyQuotesNothing(t *testing.T) {
 
 func TestMasked(t *testing.T) {
 	mask := func(s string) string { return strings.ReplaceAll(s, "hunter2", "***") }
-	v := judge(t, shared(), scan.Request{Objects: objects(t, pod("hunter2.example.org/x")), Mask: mask})
+	long := strings.Repeat("x", 195) + "hunter2"
+	v := judge(t, shared(), scan.Request{Objects: objects(t, pod("hunter2.example.org/x"), strings.Replace(pod(long+"&"), "web", "web2", 1)), Mask: mask})
+	if find(v, "PLB-0001") == nil {
+		t.Fatal("no finding quotes it")
+	}
+	if raw, _ := json.Marshal(v); strings.Contains(string(raw), "xxxhunt") {
+		t.Errorf("the verdict shows half of it: %s", raw)
+	}
 	if raw, _ := json.Marshal(v); strings.Contains(string(raw), "hunter2") {
 		t.Errorf("the verdict shows it: %s", raw)
 	}

@@ -107,15 +107,16 @@ func (r reference) parsed() (dist.Named, error) {
 }
 
 // judge says what speaks against a reference itself.
-func (g *Gate) judge(r reference, policy Policy) (found []Finding, usable bool) {
+func (g *Gate) judge(r reference, policy Policy, mask func(string) string) (found []Finding) {
+	image := shown(mask(r.text)) // masked before it is cut: half a secret is none to the mask
 	about := func(id string, severity Severity, title, message, fix string, fixed bool) {
 		found = append(found, Finding{Kind: KindImage, ID: id, Severity: severity, Title: title, Message: message, Fix: fix,
-			URL: docsURL + strings.ToLower(id), Container: r.container, Image: shown(r.text), Field: r.field, fixed: fixed})
+			URL: docsURL + strings.ToLower(id), Container: r.container, Image: image, Field: r.field, fixed: fixed})
 	}
 	parsed, err := r.parsed()
 	if err != nil {
-		about(idReference, SeverityCritical, "Image reference is invalid", fmt.Sprintf("image %s: %v", shown(r.text), err), "write it as REGISTRY/REPOSITORY:TAG@sha256:DIGEST", true)
-		return found, false
+		about(idReference, SeverityCritical, "Image reference is invalid", fmt.Sprintf("image %s: %v", image, err), "write it as REGISTRY/REPOSITORY:TAG@sha256:DIGEST", true)
+		return found
 	}
 	repository := parsed.Name()
 	for _, of := range []struct {
@@ -123,7 +124,7 @@ func (g *Gate) judge(r reference, policy Policy) (found []Finding, usable bool) 
 		fixed bool
 	}{{g.Operator.Registries, true}, {policy.Registries, false}} {
 		if why := of.refuses(repository); why != "" {
-			about(idRegistry, SeverityCritical, "Image comes from where it may not", fmt.Sprintf("image %s: %s %s", shown(r.text), repository, why), "take the image from a registry that scan.registries allows", of.fixed)
+			about(idRegistry, SeverityCritical, "Image comes from where it may not", fmt.Sprintf("image %s: %s %s", image, repository, why), "take the image from a registry that scan.registries allows", of.fixed)
 		}
 	}
 	pin, fixed := g.Operator.pin(policy)
@@ -134,11 +135,11 @@ func (g *Gate) judge(r reference, policy Policy) (found []Finding, usable bool) 
 	}
 	switch {
 	case pin == PinDigest && !byDigest:
-		about(idNoDigest, SeverityCritical, "Image is not pinned to a digest", fmt.Sprintf("image %s has no digest", shown(r.text)), "add @sha256:DIGEST to the reference", fixed)
+		about(idNoDigest, SeverityCritical, "Image is not pinned to a digest", fmt.Sprintf("image %s has no digest", image), "add @sha256:DIGEST to the reference", fixed)
 	case pin == PinTag && !byDigest && tag == "latest":
-		about(idNotPinned, SeverityCritical, "Image is not pinned", fmt.Sprintf("image %s: what it is depends on when it is pulled, not on Git", shown(r.text)), "name a version, or a digest", fixed)
+		about(idNotPinned, SeverityCritical, "Image is not pinned", fmt.Sprintf("image %s: what it is depends on when it is pulled, not on Git", image), "name a version, or a digest", fixed)
 	}
-	return found, true
+	return found
 }
 
 // shown is a reference as it may stand in a text.

@@ -162,6 +162,7 @@ func driveCanary(t *testing.T) (leaks []string) {
 
 // canaryFailures are the stacks that fail, one at each step, and how.
 var canaryFailures = map[string]string{
+	"gated":    "Denied",       // the gate quotes a sealed image, and looks at a sealed ConfigMap
 	"patched":  "RenderFailed", // a sealed patch finds nothing to patch
 	"kindless": "RenderFailed", // a sealed document is no object
 	"vars":     "RenderFailed", // a sealed value has a ${…} that is none
@@ -250,7 +251,7 @@ func writeCanary(t *testing.T, s *scenario, c *canaries) {
 		return canaryFile(t, s, text, "--encrypted-regex", "^(data|stringData|replicas|env)$")
 	}
 	files := map[string]string{}
-	for stack, spec := range map[string]string{"sealed": "", "refers": "secrets: {references: [ConfigMap], restart: true}", "watched": "drift: {mode: detect}", "refused": "",
+	for stack, spec := range map[string]string{"sealed": "", "refers": "secrets: {references: [ConfigMap], restart: true}", "watched": "drift: {mode: detect}", "refused": "", "gated": "",
 		"patched": "", "kindless": "", "vars": "vars: {A: b}", "mistyped": "", "type": "", "policy": "", "missing": "", "denied": "", "loop": "", "number": "", "metadata": ""} {
 		files[stack+"/stack.yaml"] = "{apiVersion: plumbline.dev/v1alpha1, kind: Stack, metadata: {name: " + stack + "}, spec: {kustomize: {path: .}, " + spec + "}}"
 		files[stack+"/kustomization.yaml"] = "resources: [app.yaml]"
@@ -284,6 +285,10 @@ data: {encoded: ` + base64.StdEncoding.EncodeToString([]byte("${bao:secret/app#u
 {apiVersion: v1, kind: ConfigMap, metadata: {name: refers}, data: {dsn: "db://${bao:secret/app#user}:${bao:secret/app#password}@host"}}
 `
 	files["refused/app.yaml"] = sealedValue(`{apiVersion: v1, kind: ConfigMap, metadata: {name: refused}, data: {ok: "yes", password: "` + c.value("refused") + `"}}`)
+	files["gated/kustomization.yaml"] = "resources: [app.yaml, web.yaml]"
+	files["gated/app.yaml"] = sealedValue("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: gated}\ndata: {password: \"" + c.value("gated") + "\", env: \"username: " + c.value("gated-user") + "\"}\n")
+	files["gated/web.yaml"] = canaryFile(t, s, "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: gated}\nspec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: web, image: \""+
+		c.value("gated-image")+"\"}, {name: long, image: \""+strings.Repeat("x", 180)+c.value("gated-long")+"\"}]}}}\n", "--encrypted-regex", "^image$")
 	files["patched/kustomization.yaml"] = "resources: [app.yaml]\npatches: [{path: patch.yaml}]\n"
 	files["patched/app.yaml"] = "{apiVersion: v1, kind: ConfigMap, metadata: {name: patched}}"
 	files["patched/patch.yaml"] = canaryFile(t, s, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: \""+c.value("patched-name")+"\"}\ndata: {a: \""+c.value("patched-value")+"\"}\n")
@@ -343,6 +348,7 @@ func (h *heard) commands(s *scenario, when string) {
 	for _, args := range [][]string{
 		{"render", "--path", dir, "--source", source, "--config", file},
 		{"render", "--path", dir},
+		{"scan", dir, "--source", source, "--config", file, "--all"}, {"scan", dir, "-o", "json"}, {"scan", dir, "--source", source, "-o", "sarif"}, {"scan", dir, "--report"},
 		{"plan", "--path", dir, "--source", source, "--config", file},
 		{"plan", "--path", dir, "--source", source, "--config", file, "-o", "json"},
 		{"plan", "--path", dir, "--source", source, "--config", file, "--against", filepath.Join(other, "old")},

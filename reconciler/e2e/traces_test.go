@@ -192,7 +192,7 @@ func TestTraces(t *testing.T) {
 	if push.parent != "" || push.failed || push.began.Before(pushed.Add(-time.Second)) || push.ended.Before(pushed) || push.ended.After(time.Now()) {
 		t.Errorf("push %+v", push)
 	}
-	same(t, "push", c.children(t, push), "fetch", "render", "render", "reconcile "+first, "reconcile "+second)
+	same(t, "push", c.children(t, push), "fetch", "render", "render", "scan", "scan", "reconcile "+first, "reconcile "+second)
 	var before span
 	for _, stack := range []string{first, second} {
 		reconcile := c.find(t, "reconcile "+stack, "vcs.ref.head.revision", commit)
@@ -271,14 +271,14 @@ func TestTraces(t *testing.T) {
 		t.Errorf("%+v", failing)
 	}
 	push = c.find(t, "push", "vcs.ref.head.revision", broken) // ends although one waits
-	same(t, "push", c.children(t, push), "fetch", "render", "render", "reconcile "+first, "reconcile "+second)
+	same(t, "push", c.children(t, push), "fetch", "render", "render", "scan", "reconcile "+first, "reconcile "+second)
 	c.find(t, "reconcile "+second, "vcs.ref.head.revision", broken, "cicd.pipeline.result", "skip")
 
 	t.Log("a start is no push")
 	must(t, s.stop())
 	must(t, s.run(t.Context(), s.proxy.Kubeconfig))
 	restarted := c.find(t, "start", "vcs.ref.head.revision", broken)
-	same(t, "start", c.children(t, restarted), "render", "render", "reconcile "+first, "reconcile "+second)
+	same(t, "start", c.children(t, restarted), "render", "render", "scan", "reconcile "+first, "reconcile "+second)
 	must(t, s.stop())
 	c.whole(t)
 	must(t, s.run(t.Context(), s.proxy.Kubeconfig)) // for whoever stops it

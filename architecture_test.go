@@ -24,8 +24,9 @@ var rooms = map[string]struct {
 	"render":                         {nil, "it turns text into objects: whoever reads it needs to know nothing else of ours"},
 	"secrets":                        {nil, "it opens what is sealed, for whoever asks: what it is opened for is none of its business"},
 	"secrets/check":                  {nil, "it looks at files without any key: what is opened, and how, is none of its business"},
-	"scan":                           {[]string{"scan/checks"}, "it judges objects before anything is opened or applied: what they are for, and whose they are, is none of its business"},
+	"scan":                           {[]string{"scan/checks", "scan/images"}, "it judges objects before anything is opened or applied: what they are for, and whose they are, is none of its business"},
 	"scan/checks":                    {nil, "it judges one object by Rego: what comes of it is none of its business"},
+	"scan/images":                    {nil, "it finds out what images are: what comes of it is none of its business"},
 	"reconciler/fetch":               {nil, "a room on the road is a library, and rooms don't import each other"},
 	"reconciler/apply":               {nil, "a room on the road is a library, and rooms don't import each other"},
 	"reconciler/observe":             {[]string{"reconciler/observe/expressions"}, "a room on the road is a library, and rooms don't import each other"},
@@ -37,7 +38,7 @@ var rooms = map[string]struct {
 	"templates":           {nil, "it is data"},
 	"lab":                 {nil, "it starts programs from outside, as a user would"},
 	"reconciler/e2e":      {[]string{"lab", "reconciler", "reconciler/apply", "reconciler/observe"}, "it tests the programs from outside"},
-	"cmd/plumbline":       {[]string{"reconciler", "reconciler/fetch", "reconciler/apply", "reconciler/observe", "reconciler/telemetry", "render", "scan", "secrets", "secrets/check", "stacks", "templates"}, "wire.go puts the rooms together"},
+	"cmd/plumbline":       {[]string{"reconciler", "reconciler/fetch", "reconciler/apply", "reconciler/observe", "reconciler/telemetry", "render", "scan", "scan/images", "secrets", "secrets/check", "stacks", "templates"}, "wire.go puts the rooms together"},
 	"cmd/plumbline-demo":  {[]string{"lab", "stacks", "reconciler"}, "it uses the programs as a user would, and knows the names in their output"},
 	"cmd/plumbline-bench": {[]string{"lab", "reconciler"}, "it measures the programs from outside, and knows the names in their output"},
 	".":                   {nil, "only tests of the whole are here"},
@@ -45,28 +46,32 @@ var rooms = map[string]struct {
 
 // onlyIn names packages from elsewhere that belong to one place.
 var onlyIn = map[string][]string{
-	"os/exec":                            {"lab", "cmd/plumbline-demo", "cmd/plumbline-bench"}, // the daemon never runs another program
-	"sigs.k8s.io/kustomize":              {"render"},
-	"github.com/go-git/go-git":           {"reconciler/fetch"},
-	"github.com/spf13/cobra":             {"cmd/plumbline"},
-	"github.com/getsops/sops":            {"secrets"},
-	"filippo.io/age":                     {"secrets"},
-	"github.com/openbao/openbao":         {"secrets"},
-	"github.com/aquasecurity":            {"scan", "scan/checks"},
-	"github.com/open-policy-agent/opa":   {"scan/checks"},
-	"github.com/distribution/reference":  {"scan"},
-	"github.com/fluxcd/cli-utils":        {"reconciler", "reconciler/observe", "reconciler/observe/expressions"},
-	"github.com/google/cel-go":           {"reconciler/observe/expressions"},
-	"go.opentelemetry.io/otel":           {"reconciler/telemetry", "cmd/plumbline"}, // who wants to record something gets a verb in reconciler/telemetry
-	"go.opentelemetry.io/otel/sdk":       {"cmd/plumbline"},                         // what is exported, and where to, is decided in one place
-	"go.opentelemetry.io/otel/exporters": {"cmd/plumbline"},
-	"github.com/prometheus":              {"cmd/plumbline"},
-	"github.com/go-logr":                 {"cmd/plumbline"},
-	"go.opentelemetry.io/proto":          {}, // tests receive OTLP with it
-	"google.golang.org/grpc":             {},
-	"github.com/rogpeppe/go-internal":    {},
-	"github.com/invopop/jsonschema":      {},
-	"github.com/grafana":                 {}, // tests hold dashboards to its types
+	"os/exec":                                {"lab", "cmd/plumbline-demo", "cmd/plumbline-bench"}, // the daemon never runs another program
+	"sigs.k8s.io/kustomize":                  {"render"},
+	"github.com/go-git/go-git":               {"reconciler/fetch"},
+	"github.com/spf13/cobra":                 {"cmd/plumbline"},
+	"github.com/getsops/sops":                {"secrets"},
+	"filippo.io/age":                         {"secrets"},
+	"github.com/openbao/openbao":             {"secrets"},
+	"github.com/aquasecurity":                {"scan", "scan/checks", "scan/images"},
+	"github.com/google/go-containerregistry": {"scan/images"},
+	"github.com/docker/cli":                  {"scan/images"},
+	"github.com/klauspost/compress":          {"scan/images"},
+	"go.etcd.io/bbolt":                       {"scan/images"},
+	"github.com/open-policy-agent/opa":       {"scan/checks"},
+	"github.com/distribution/reference":      {"scan"},
+	"github.com/fluxcd/cli-utils":            {"reconciler", "reconciler/observe", "reconciler/observe/expressions"},
+	"github.com/google/cel-go":               {"reconciler/observe/expressions"},
+	"go.opentelemetry.io/otel":               {"reconciler/telemetry", "cmd/plumbline"}, // who wants to record something gets a verb in reconciler/telemetry
+	"go.opentelemetry.io/otel/sdk":           {"cmd/plumbline"},                         // what is exported, and where to, is decided in one place
+	"go.opentelemetry.io/otel/exporters":     {"cmd/plumbline"},
+	"github.com/prometheus":                  {"cmd/plumbline"},
+	"github.com/go-logr":                     {"cmd/plumbline"},
+	"go.opentelemetry.io/proto":              {}, // tests receive OTLP with it
+	"google.golang.org/grpc":                 {},
+	"github.com/rogpeppe/go-internal":        {},
+	"github.com/invopop/jsonschema":          {},
+	"github.com/grafana":                     {}, // tests hold dashboards to its types
 }
 
 func TestImportsPointDown(t *testing.T) {

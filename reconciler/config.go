@@ -29,7 +29,7 @@ type Config struct {
 	Scan ScanConfig `yaml:"scan,omitempty"`
 	// Listen is the address of /healthz, /readyz, /metrics and the API, all without authentication. Default :8080; "off" for none.
 	Listen string `yaml:"listen,omitempty"`
-	// StateDir holds the Git mirrors. Losing it costs a fetch. Default: plumbline in the user's cache directory.
+	// StateDir holds the Git mirrors, and what is known of images. Losing it costs a fetch of each. Default: plumbline in the user's cache directory.
 	StateDir string `yaml:"stateDir,omitempty"`
 	// Resync is how often each stack is gone through even if nothing moved. Default 1h.
 	Resync Duration `yaml:"resync,omitempty"`

@@ -45,13 +45,27 @@ type judged struct {
 	counts     map[scan.Severity]int
 	denied     string // why it is denied; "": it isn't
 	exceptions []scan.Exception
-	next       time.Time
 	told       map[uint64]bool // findings that were logged
 }
 
-// passes is true for a candidate that may become what Git wants.
-func (c candidate) passes() bool {
-	return c.broken != nil || (c.verdict.Err() == nil && len(c.verdict.Pending) == 0)
+// passes is true for a candidate that may become what Git wants. What is in the cluster
+// already, from before a restart, doesn't wait for what is known of its images: it goes
+// on, and is judged when that is there.
+func (c candidate) passes(s *stackState) bool {
+	if c.broken != nil {
+		return true
+	}
+	applied := s.generation == 0 && c.desired != "" && c.desired == s.status.Desired
+	return c.verdict.Err() == nil && (len(c.verdict.Pending) == 0 || applied)
+}
+
+// onlyJudged is true for a candidate that passed the gate before, and has now passed again.
+func (s *stackState) onlyJudged(c candidate) bool {
+	if s.hash != "" || s.generation == 0 || s.gate != nil || s.broken != nil || s.removed || !c.passes(s) || c.broken != nil || c.desired != s.desired {
+		return false
+	}
+	s.hash, s.inputs = c.declared.hash(), c.inputs
+	return true
 }
 
 // stop leaves a stack with what it has.
@@ -97,7 +111,7 @@ func (at *stopped) says(s *stackState) string {
 // noteVerdict keeps what the rest of the loop needs of a verdict, and returns the
 // findings that were not logged before.
 func (s *stackState) noteVerdict(v scan.Verdict) (fresh []scan.Finding) {
-	now := judged{counts: v.Counts(), exceptions: v.Exceptions, next: v.Next, told: make(map[uint64]bool, len(v.Findings))}
+	now := judged{counts: v.Counts(), exceptions: v.Exceptions, told: make(map[uint64]bool, len(v.Findings))}
 	if err := v.Err(); err != nil {
 		now.denied = err.Error()
 	}
@@ -136,36 +150,6 @@ func (l *Loop) heldBack(source string) int {
 		}
 	}
 	return n
-}
-
-// judgeAgain has the gate look at a stack anew, when its source is looked at next.
-func (l *Loop) judgeAgain(name string) {
-	s, ok := l.stacks[name]
-	if !ok || s.removed {
-		return
-	}
-	if s.hash = ""; s.gate != nil {
-		s.gate.hash = ""
-	}
-	if source := l.sources[s.declared.Source]; source != nil {
-		source.again = true
-	}
-}
-
-// JudgeAgain has the gate look anew at what waits for an image, or was denied for it.
-func (l *Loop) JudgeAgain(stacks ...string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	sources := map[string]bool{}
-	for _, name := range stacks {
-		l.judgeAgain(name)
-		if s := l.stacks[name]; s != nil {
-			sources[s.declared.Source] = true
-		}
-	}
-	for name := range sources {
-		_ = l.Poke(name)
-	}
 }
 
 // good is what a stack was applied from before a restart, if its newest inputs don't

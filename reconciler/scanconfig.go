@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/plumbline-dev/plumbline/render"
 	"github.com/plumbline-dev/plumbline/scan"
@@ -25,6 +26,27 @@ type ScanConfig struct {
 	Registries RegistriesSpec `yaml:"registries,omitempty"`
 	// Pin is how images have to be named: none, tag (not latest; the default) or digest. A stack may be stricter.
 	Pin scan.Pin `yaml:"pin,omitempty" jsonschema:"enum=none,enum=tag,enum=digest"`
+	// Images looks each image up in its registry before anything is applied. Absent: no registry is asked.
+	Images *ImagesConfig `yaml:"images,omitempty"`
+}
+
+// ImagesConfig is how images are looked up.
+type ImagesConfig struct {
+	// OnUnknown says what becomes of an image of which something can't be found out, because its registry doesn't answer, say: allow (the default) or deny.
+	OnUnknown string `yaml:"onUnknown,omitempty" jsonschema:"enum=allow,enum=deny"`
+	// Database is Trivy's database of vulnerabilities: a directory with trivy.db, or oci://REGISTRY/REPOSITORY:TAG, which is kept in stateDir and renewed. Absent:
+	// images have to be there, and nobody looks into them.
+	Database string `yaml:"database,omitempty"`
+	// IgnoreUnfixed leaves out vulnerabilities that no version mends.
+	IgnoreUnfixed bool `yaml:"ignoreUnfixed,omitempty"`
+	// Platforms an image has to be there for, as linux/arm64. Default: that of the daemon.
+	Platforms []string `yaml:"platforms,omitempty"`
+	// DockerConfig is a file with credentials for registries, as docker login writes it. It is read whenever it is needed.
+	DockerConfig string `yaml:"dockerConfig,omitempty"`
+	// Insecure registries, as HOST[:PORT], may speak plain HTTP and be on loopback or link-local addresses.
+	Insecure []string `yaml:"insecure,omitempty"`
+	// Timeout bounds how long one image is read. Default 10m.
+	Timeout Duration `yaml:"timeout,omitempty"`
 }
 
 // ScanSpec is the gate, as the stack wants it.
@@ -52,7 +74,21 @@ type RegistriesSpec struct {
 func (c ScanConfig) validate() error {
 	return errors.Join(
 		inField("scan.failOn", c.FailOn.Validate()), inField("scan.floor", c.Floor.Validate()),
-		inField("scan.registries", scan.Registries(c.Registries).Validate()), inField("scan.pin", c.Pin.Validate()))
+		inField("scan.registries", scan.Registries(c.Registries).Validate()), inField("scan.pin", c.Pin.Validate()), c.Images.validate())
+}
+
+func (c *ImagesConfig) validate() error {
+	switch {
+	case c == nil:
+		return nil
+	case c.OnUnknown != "" && c.OnUnknown != "allow" && c.OnUnknown != "deny":
+		return fmt.Errorf("scan.images.onUnknown: %q: want allow or deny", c.OnUnknown)
+	case c.Timeout < 0:
+		return fmt.Errorf("scan.images.timeout: %s: want a duration above 0, such as 10m", time.Duration(c.Timeout))
+	case strings.Contains(c.Database, "://") && !strings.HasPrefix(c.Database, "oci://"):
+		return fmt.Errorf("scan.images.database: %q: want a directory, or oci://REGISTRY/REPOSITORY:TAG", c.Database)
+	}
+	return nil
 }
 
 func (s ScanSpec) validate() error {
@@ -75,6 +111,9 @@ func inField(field string, err error) error {
 // Operator is what no repository loosens. It reads the operator's exceptions.
 func (c ScanConfig) Operator() (scan.Operator, error) {
 	out := scan.Operator{FailOn: c.FailOn, Floor: c.Floor, Registries: scan.Registries(c.Registries), Pin: c.Pin}
+	if c.Images != nil {
+		out.Images = scan.ImagePolicy{DenyUnknown: c.Images.OnUnknown == "deny", IgnoreUnfixed: c.Images.IgnoreUnfixed}
+	}
 	if c.IgnoreFile == "" {
 		return out, nil
 	}

@@ -183,7 +183,7 @@ func (l *Loop) candidates(ctx context.Context, s *sourceState, snapshot fetch.Sn
 		}
 		group.Go(func() error {
 			out[i] = l.candidate(ctx, d, next)
-			if hash == "" && out[i].verdict.Err() != nil {
+			if hash == "" && (out[i].verdict.Err() != nil || len(out[i].verdict.Pending) > 0) {
 				out[i].good = l.good(ctx, d, next)
 			}
 			return nil
@@ -255,11 +255,15 @@ func (l *Loop) publish(ctx context.Context, source *sourceState, candidates []ca
 			}
 			continue
 		}
-		moved++
 		if c.broken == nil {
 			l.logFindings(ctx, c.declared.Name, source.config.Name, source.snapshot.Commit, s.noteVerdict(c.verdict))
+			l.await(ctx, c.declared.Name, s, c.verdict)
 		}
-		if !l.lenient && !c.passes() {
+		if s.onlyJudged(c) {
+			continue
+		}
+		moved++
+		if !l.lenient && !c.passes(s) {
 			l.stop(c, s, source, before, seen)
 			l.trigger(c.declared.Name, TriggerHealth)
 			continue

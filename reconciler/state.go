@@ -34,6 +34,7 @@ type stackState struct {
 	gate     *stopped       // newer inputs, which did not pass; nil: these are the newest
 	tree     fs.FS          // of the commit that passed last, where the source's newest did not
 	verdict  judged         // of the newest inputs
+	judging  func()         // stops what would have them judged again
 	wants    []apply.ID
 
 	generation int64 // counts changes of the inputs

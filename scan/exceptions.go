@@ -236,13 +236,12 @@ func (x Exceptions) warnings(now time.Time) (lines []string, next time.Time) {
 			lines = append(lines, fmt.Sprintf("%s: %s: does not count: it %s", e.File, e.ID, e.why))
 		case e.expired(now):
 			lines = append(lines, fmt.Sprintf("%s: %s: does not count: it expired at %s", e.File, e.ID, e.Expires.Format(time.DateOnly)))
-		case !e.Expires.IsZero():
-			if e.Expires.Sub(now) < expiresSoon {
-				lines = append(lines, fmt.Sprintf("%s: %s: expires at %s", e.File, e.ID, e.Expires.Format(time.DateOnly)))
-			}
-			if next.IsZero() || e.Expires.Before(next) {
-				next = e.Expires
-			}
+		case e.Expires.IsZero():
+		case e.Expires.Sub(now) < expiresSoon:
+			lines = append(lines, fmt.Sprintf("%s: %s: expires at %s", e.File, e.ID, e.Expires.Format(time.DateOnly)))
+			next = sooner(next, e.Expires)
+		default:
+			next = sooner(next, e.Expires.Add(-expiresSoon).Add(time.Second))
 		}
 	}
 	return lines, next

@@ -84,6 +84,7 @@ type Finding struct {
 	Exception *Exception `json:"exception,omitempty"`
 
 	aliases []string
+	retry   time.Time // when it may be otherwise by itself
 	purl    string
 	path    string // within the image
 	fixed   bool   // by the operator: no exception of a repository counts
@@ -141,6 +142,8 @@ type Verdict struct {
 	Findings []Finding // what denies first, then by severity
 	// Pending are images that are looked at now: until that is done, nothing is decided.
 	Pending []string
+	// Waits are closed when they are known, and it is worth asking again.
+	Waits []<-chan struct{}
 	// Exceptions are those that let something pass.
 	Exceptions []Exception
 	// Warnings are about exceptions that don't count, or not for long.

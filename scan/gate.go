@@ -49,8 +49,8 @@ func (r Request) Paths() []string {
 // Gate judges stacks. The zero value works; it may be used by any number of goroutines.
 type Gate struct {
 	Operator Operator
-	// Images tells what is known of an image without waiting; nil: nothing is looked up.
-	Images ImagesFunc
+	// Images tells what is known of images; nil: nothing is looked up.
+	Images Images
 	// Now is the clock; nil: the real one.
 	Now func() time.Time
 
@@ -64,10 +64,6 @@ type Gate struct {
 	known  map[string]map[digest][]Finding // by stack, then by object
 	custom map[digest]*customSet
 }
-
-// ImagesFunc tells what speaks against an image. known is false while nobody knows:
-// then it is being looked at.
-type ImagesFunc func(ctx context.Context, reference string) (found []Finding, known bool)
 
 type digest [sha256.Size]byte
 
@@ -109,8 +105,8 @@ func (g *Gate) Scan(ctx context.Context, r Request) (Verdict, error) {
 		return Verdict{}, err
 	}
 	found = append(found, each...)
-	images, pending := g.images(ctx, r)
-	v.Findings, v.Pending = append(found, images...), pending
+	images, pending, waits := g.lookUp(r)
+	v.Findings, v.Pending, v.Waits = append(found, images...), pending, waits
 	g.decide(&v, exceptions)
 	return v, ctx.Err()
 }
@@ -276,38 +272,9 @@ func (g *Gate) decide(v *Verdict, exceptions Exceptions) {
 	slices.SortFunc(v.Findings, compareFindings)
 	slices.SortFunc(v.Exceptions, func(a, b Exception) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.File, b.File)) })
 	theirs, next := exceptions.warnings(now)
-	ours, sooner := g.Operator.Exceptions.warnings(now)
-	v.Warnings, v.Next = slices.Concat(ours, theirs), next
-	if next.IsZero() || (!sooner.IsZero() && sooner.Before(next)) {
-		v.Next = sooner
+	ours, then := g.Operator.Exceptions.warnings(now)
+	v.Warnings, v.Next = slices.Concat(ours, theirs), sooner(next, then)
+	for _, f := range v.Denied() { // what wasn't there may be
+		v.Next = sooner(v.Next, f.retry)
 	}
-}
-
-// images asks what is known of the images. Each is asked about once.
-func (g *Gate) images(ctx context.Context, r Request) (found []Finding, pending []string) {
-	if g.Images == nil {
-		return nil, nil
-	}
-	asked := map[string][]Finding{}
-	for _, o := range r.Objects {
-		for _, ref := range references(o.Object) {
-			if _, err := ref.parsed(); err != nil {
-				continue
-			}
-			against, known := asked[ref.text]
-			if !known {
-				if against, known = g.Images(ctx, ref.text); !known {
-					pending = append(pending, shown(r.mask(ref.text)))
-				}
-				asked[ref.text] = against
-			}
-			mine := slices.Clone(against)
-			for i := range mine {
-				mine[i].Container, mine[i].Field, mine[i].Image = ref.container, ref.field, shown(r.mask(ref.text))
-			}
-			found = append(found, r.about(o, mine)...)
-		}
-	}
-	slices.Sort(pending)
-	return found, slices.Compact(pending)
 }

@@ -1,12 +1,10 @@
 package scan_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -379,14 +377,6 @@ func TestManyAtOnce(t *testing.T) {
 		group.Go(func() { judge(t, gate, scan.Request{Objects: objects(t, texts...)}) })
 	}
 	group.Wait()
-}
-
-func TestPending(t *testing.T) {
-	gate := &scan.Gate{Images: func(_ context.Context, ref string) ([]scan.Finding, bool) { return nil, ref != "yy:2" }}
-	v := judge(t, gate, scan.Request{Objects: objects(t, pod("yy:1"), strings.Replace(pod("yy:2"), "web", "web2", 1))})
-	if !slices.Equal(v.Pending, []string{"yy:2"}) {
-		t.Errorf("have %v", v.Pending)
-	}
 }
 
 func FuzzExceptions(f *testing.F) {

@@ -32,6 +32,7 @@ type Operator struct {
 	Floor      Severity
 	Registries Registries
 	Pin        Pin
+	Images     ImagePolicy
 	// Exceptions are the operator's own.
 	Exceptions Exceptions
 }

@@ -103,6 +103,7 @@ func (f *driftFlags) plan(ctx context.Context, io streams, stack string) ([]reco
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	madeUp := func(why error) { fmt.Fprintln(io.err, "plumbline: what was applied can't be known for certain:", why) }
+	config.Scan.Images = nil // what only looks asks no registry
 	loop, err := wire(ctx, config, git, reconciler.LookHashKey(madeUp), quiet())
 	if err != nil {
 		return nil, err

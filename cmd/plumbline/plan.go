@@ -69,6 +69,7 @@ func planAgainst(ctx context.Context, io streams, repo repository, cluster recon
 	madeUp := func(why error) {
 		fmt.Fprintln(io.err, "plumbline: checksums of Secrets will differ from those in the cluster:", why)
 	}
+	config.Scan.Images = nil // what only looks asks no registry
 	loop, err := wire(ctx, config, workingTree{snapshot}, reconciler.LookHashKey(madeUp), quiet())
 	if err != nil {
 		return nil, err

@@ -21,18 +21,20 @@ import (
 func scanCommand(io streams) *cobra.Command {
 	var repo repository
 	format := scanOutput("table")
-	var report, all bool
+	var report, all, lookUp bool
 	cmd := &cobra.Command{
 		Use:   "scan [PATH]",
 		Short: "Show what the gate has against a repository's stacks",
 		Args:  cobra.MaximumNArgs(1),
 		Example: `  plumbline scan ~/home-ops --stack grafana
   plumbline scan ~/home-ops -o sarif > plumbline.sarif    # for a forge
-  plumbline scan ~/home-ops --report                      # sums per stack`,
+  plumbline scan ~/home-ops --report                      # sums per stack
+  plumbline scan ~/home-ops -c plumbline.yaml --images    # asks registries, too`,
 		Long: `Renders the stacks of a working tree and judges them as the daemon would: by
 Trivy's checks of Kubernetes objects and its rules for exposed secrets, by where
 images come from, by checks of the repository's own, and by its exceptions. It
-needs no cluster and no network. The table shows what denies, and what an
+needs no cluster and no network, unless --images has it look images up, by
+scan.images of plumbline.yaml. The table shows what denies, and what an
 exception lets pass; with --all, everything.
 
 Exit codes: 0 the gate lets all of it pass, 1 an error, 2 it denies something.`,
@@ -40,7 +42,7 @@ Exit codes: 0 the gate lets all of it pass, 1 an error, 2 it denies something.`,
 			if len(args) == 1 {
 				repo.path = args[0]
 			}
-			verdicts, failed := scanTree(cmd.Context(), io, repo)
+			verdicts, failed := scanTree(cmd.Context(), io, repo, lookUp)
 			if verdicts == nil && failed != nil {
 				return failed
 			}
@@ -59,19 +61,22 @@ Exit codes: 0 the gate lets all of it pass, 1 an error, 2 it denies something.`,
 	repo.add(cmd)
 	cmd.Flags().VarP(&format, "output", "o", "table, json, yaml or sarif")
 	cmd.Flags().BoolVar(&report, "report", false, "only how many findings each stack has")
+	cmd.Flags().BoolVar(&lookUp, "images", false, "look images up in their registries, as scan.images says")
 	cmd.Flags().BoolVar(&all, "all", false, "also what doesn't deny")
 	return cmd
 }
 
 // scanTree judges the stacks that were asked for. The error is about what could not
 // be rendered, or about the repository as a whole: then there is no verdict.
-func scanTree(ctx context.Context, io streams, repo repository) ([]scan.Verdict, error) {
+func scanTree(ctx context.Context, io streams, repo repository, lookUp bool) ([]scan.Verdict, error) {
 	redactor := secrets.NewRedactor()
 	stacks, err := repo.render(ctx, io, redactor)
 	if err != nil {
 		return nil, err
 	}
-	gate, err := newGate(repo.scan)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	gate, err := newGate(ctx, imagesIn(repo.scan, lookUp), "")
 	if err != nil {
 		return nil, err
 	}
@@ -79,18 +84,51 @@ func scanTree(ctx context.Context, io streams, repo repository) ([]scan.Verdict,
 	if err != nil {
 		return nil, err
 	}
-	verdicts := []scan.Verdict{}
+	requests := []scan.Request{}
 	for _, s := range stacks {
 		if s.err != nil {
 			continue
 		}
-		verdict, err := gate.Scan(ctx, s.Scan(snapshot.FS, s.objects, redactor.Text))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.Name, err)
-		}
-		verdicts = append(verdicts, verdict)
+		requests = append(requests, s.Scan(snapshot.FS, s.objects, redactor.Text))
 	}
-	return verdicts, failures(stacks)
+	verdicts, err := scanAll(ctx, gate, requests)
+	return verdicts, errors.Join(err, failures(stacks))
+}
+
+// imagesIn is how images are looked up: by default, if the configuration doesn't say; not at all, if nobody asked.
+func imagesIn(config reconciler.ScanConfig, lookUp bool) reconciler.ScanConfig {
+	switch {
+	case !lookUp:
+		config.Images = nil
+	case config.Images == nil:
+		config.Images = &reconciler.ImagesConfig{}
+	}
+	return config
+}
+
+// scanAll judges each, and once more where images had to be looked up: all of them were, by then.
+func scanAll(ctx context.Context, gate *scan.Gate, requests []scan.Request) ([]scan.Verdict, error) {
+	verdicts := make([]scan.Verdict, len(requests))
+	judge := func(i int) (err error) {
+		if verdicts[i], err = gate.Scan(ctx, requests[i]); err != nil {
+			return fmt.Errorf("%s: %w", requests[i].Stack, err)
+		}
+		return nil
+	}
+	for i := range requests {
+		if err := judge(i); err != nil {
+			return nil, err
+		}
+	}
+	for i, v := range verdicts {
+		if len(v.Waits) == 0 {
+			continue
+		}
+		if err := errors.Join(v.Known(ctx), judge(i)); err != nil {
+			return nil, err
+		}
+	}
+	return verdicts, nil
 }
 
 // scanOutput is the -o flag, which has SARIF besides.

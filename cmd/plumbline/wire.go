@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -23,6 +24,7 @@ import (
 	"github.com/plumbline-dev/plumbline/reconciler/telemetry"
 	"github.com/plumbline-dev/plumbline/render"
 	"github.com/plumbline-dev/plumbline/scan"
+	"github.com/plumbline-dev/plumbline/scan/images"
 	"github.com/plumbline-dev/plumbline/secrets"
 )
 
@@ -47,7 +49,7 @@ func wire(ctx context.Context, config reconciler.Config, git snapshots, hashKey 
 		return nil, err
 	}
 	opener.Reserved = reconciler.OwnSecrets(config)
-	gate, err := newGate(config.Scan)
+	gate, err := newGate(ctx, config.Scan, config.StateDir)
 	if err != nil {
 		return nil, err
 	}
@@ -92,24 +94,47 @@ type snapshots interface {
 	At(source fetch.Source, commit string) (fetch.Snapshot, error)
 }
 
-// newGate makes the gate. Nothing is compiled yet.
-func newGate(config reconciler.ScanConfig) (*scan.Gate, error) {
+// newGate makes the gate. Nothing is compiled yet, and nobody asked. What it asks for ends with the context.
+func newGate(ctx context.Context, config reconciler.ScanConfig, stateDir string) (*scan.Gate, error) {
 	operator, err := config.Operator()
 	if err != nil {
 		return nil, err
 	}
-	return &scan.Gate{Operator: operator}, nil
+	gate := &scan.Gate{Operator: operator}
+	if config.Images == nil {
+		return gate, nil
+	}
+	dir, err := stateIn(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	known, err := images.New(images.Options{Database: config.Images.Database, CacheDir: filepath.Join(dir, "images"), Platforms: config.Images.Platforms,
+		DockerConfig: config.Images.DockerConfig, Insecure: config.Images.Insecure, Timeout: time.Duration(config.Images.Timeout)})
+	if err != nil {
+		return nil, fmt.Errorf("scan.images: %w", err)
+	}
+	context.AfterFunc(ctx, known.Close)
+	gate.Images = known
+	return gate, nil
+}
+
+// stateIn is where the daemon keeps what it can get again.
+func stateIn(dir string) (string, error) {
+	if dir != "" {
+		return dir, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a place for what is kept (set stateDir): %w", err)
+	}
+	return filepath.Join(cache, "plumbline"), nil
 }
 
 // openMirrors prepares the place of the Git mirrors, and tidies what a crash left.
 func openMirrors(config reconciler.Config) (*fetch.Mirrors, error) {
-	dir := config.StateDir
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return nil, fmt.Errorf("find a place for the Git mirrors (set stateDir): %w", err)
-		}
-		dir = filepath.Join(cache, "plumbline")
+	dir, err := stateIn(config.StateDir)
+	if err != nil {
+		return nil, err
 	}
 	var sources []fetch.Source
 	for _, s := range config.Sources {

@@ -45,6 +45,7 @@ func (l *Loop) asked(name string, s *stackState) {
 	}
 	s.asked, s.askedAt = at, time.Now()
 	if s.gate != nil {
+		s.anew = true
 		l.judgeAgain(name)
 	}
 	if l.Poke(s.declared.Source) != nil { // a source that is gone has nothing to look at

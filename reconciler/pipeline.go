@@ -46,6 +46,7 @@ type Trip struct {
 	Apply    apply.Request   // all but the objects
 
 	declared   Declared
+	anew       bool                                  // the gate asks for what it didn't find out
 	judge      func(context.Context, Run) apply.Plan // looks for drift in a plan, and may leave some of it
 	corrects   bool                                  // drift is put right, not only looked at
 	seen       map[apply.ID]time.Time                // what moved, and when the watch told
@@ -62,6 +63,7 @@ func (p *Pipeline) Judge(ctx context.Context, trip Trip) (render.Output, scan.Ve
 		return rendered, scan.Verdict{}, err
 	}
 	request := trip.declared.Scan(trip.Render.FS, rendered.Objects, trip.Secrets.Redactor.Text)
+	request.Anew = trip.anew
 	verdict, err := p.Scan(ctx, request)
 	if err == nil {
 		rendered.Inputs, err = rendered.Inputs.And(trip.Render.FS, request.Paths()...)

@@ -51,3 +51,15 @@ func (l *Loop) judgeAgain(name string) {
 		source.again = true
 	}
 }
+
+// anew is true, once, for a stack that somebody asked to be judged again.
+func (l *Loop) anew(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.stacks[name]
+	if !ok || !s.anew {
+		return false
+	}
+	s.anew = false
+	return true
+}

@@ -208,7 +208,7 @@ func (l *Loop) before(name string) (hash string, inputs render.Inputs) {
 func (l *Loop) candidate(ctx context.Context, d Declared, source *sourceState) candidate {
 	trip := Trip{Render: l.renderRequest(d, source)}
 	trip.Unseal, trip.Secrets = l.sealed(d)
-	trip.declared = d
+	trip.declared, trip.anew = d, l.anew(d.Name)
 	output, verdict, err := l.Pipeline.Judge(ctx, trip)
 	c := candidate{declared: d, inputs: output.Inputs, rendered: &output, redactor: trip.Secrets.Redactor, verdict: verdict}
 	if err != nil {

@@ -34,6 +34,7 @@ type Request struct {
 	FS      fs.FS  // the tree of the source: exceptions and checks are read from it
 	Dir     string // of stack.yaml
 	Policy  Policy
+	Anew    bool                // images that were missing, or unknown, are looked up anew
 	Mask    func(string) string // takes out of a text what was opened; nil: nothing was
 }
 

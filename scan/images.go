@@ -13,7 +13,8 @@ import (
 // Images tells what is known of images.
 type Images interface {
 	// Look answers at once: with a report, or with a channel that is closed when there is one.
-	Look(reference string) (images.Report, <-chan struct{})
+	// anew has it not be content with a report that something is missing or unknown.
+	Look(reference string, anew bool) (images.Report, <-chan struct{})
 }
 
 // ImagePolicy is what the operator says of what is known of images.
@@ -40,7 +41,7 @@ func (g *Gate) lookUp(r Request) (found []Finding, pending []string, waits []<-c
 			}
 			against, known := asked[ref.text]
 			if !known {
-				report, wait := g.Images.Look(ref.text)
+				report, wait := g.Images.Look(ref.text, r.Anew)
 				if wait != nil {
 					pending, waits = append(pending, shown(r.mask(ref.text))), append(waits, wait)
 				} else {

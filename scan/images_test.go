@@ -17,7 +17,7 @@ import (
 // known is what is known of images; what it doesn't hold is being looked at.
 type known map[string]images.Report
 
-func (k known) Look(reference string) (images.Report, <-chan struct{}) {
+func (k known) Look(reference string, _ bool) (images.Report, <-chan struct{}) {
 	if report, ok := k[reference]; ok {
 		return report, nil
 	}

@@ -44,6 +44,7 @@ type scenario struct {
 	env       []string // of the daemons, beside ours
 	temp      string   // of the daemons' temporary files; "": as usual
 	resync    string   // of the daemons that start from now on; "": as usual
+	scan      any      // the same
 }
 
 var scenarios atomic.Int64
@@ -225,6 +226,9 @@ func (s *scenario) config(name, kubeconfig string) (string, error) {
 	}
 	if s.resync != "" {
 		config["resync"] = s.resync
+	}
+	if s.scan != nil {
+		config["scan"] = s.scan
 	}
 	raw, err := yaml.Marshal(config)
 	if err != nil {

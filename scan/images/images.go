@@ -124,15 +124,16 @@ func (s *Scanner) Close() {
 }
 
 // Look tells what is known of an image. If that takes asking, it is asked for, and wait
-// is closed when there is an answer to Look for.
-func (s *Scanner) Look(reference string) (report Report, wait <-chan struct{}) {
+// is closed when there is an answer to Look for. anew has it ask at once for what was
+// missing or unknown, not only when it is time to.
+func (s *Scanner) Look(reference string, anew bool) (report Report, wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, ok := s.answers[reference]
 	if ok {
 		select {
 		case <-before.done:
-			if s.options.Now().Before(before.until) {
+			if s.options.Now().Before(before.until) && (!anew || before.report.Retry.IsZero()) {
 				return before.report, nil
 			}
 		default:

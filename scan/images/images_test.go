@@ -304,7 +304,7 @@ func TestNobodyWaits(t *testing.T) {
 	s := fast.scanner()
 	var waits []<-chan struct{}
 	for i := range 50 {
-		_, wait := s.Look(fmt.Sprintf("%s/app:%d", slow.host, i))
+		_, wait := s.Look(fmt.Sprintf("%s/app:%d", slow.host, i), false)
 		waits = append(waits, wait)
 	}
 	if report := fast.look(s, app); report.Missing+report.Unknown != "" {
@@ -339,10 +339,20 @@ func TestRetries(t *testing.T) {
 		now.Add(int64(want * 60))
 	}
 	w.push("app:1", alpine(t))
+	now.Add(-1)
+	if report := w.look(s, w.host+"/app:1"); report.Missing == "" {
+		t.Errorf("asked before it was time to: %+v", report)
+	}
+	if _, wait := s.Look(w.host+"/app:1", true); wait == nil {
+		t.Error("it was to be asked anew")
+	}
 	if report := w.look(s, w.host+"/app:1"); report.Missing != "" || !report.Retry.IsZero() {
 		t.Errorf("%+v", report)
 	}
 	w.seen()
+	if _, wait := s.Look(w.host+"/app:1", true); wait != nil {
+		t.Error("what is there is asked for anew")
+	}
 	now.Add(int64(tagFor/time.Second) + 1)
 	if w.look(s, w.host+"/app:1"); len(w.seen()) == 0 {
 		t.Error("a tag is taken for what it was")
@@ -415,7 +425,7 @@ func TestClose(t *testing.T) {
 	t.Cleanup(func() { close(release) })
 	w.instead(func(http.ResponseWriter, *http.Request) bool { <-release; return false })
 	s := w.scanner()
-	_, wait := s.Look(w.host + "/app:1")
+	_, wait := s.Look(w.host+"/app:1", false)
 	s.Close()
 	<-wait
 }

@@ -87,7 +87,7 @@ func (w *world) scanner() *Scanner {
 func (w *world) look(s *Scanner, reference string) Report {
 	w.t.Helper()
 	for range 3 {
-		report, wait := s.Look(reference)
+		report, wait := s.Look(reference, false)
 		if wait == nil {
 			return report
 		}

@@ -27,7 +27,10 @@ import (
 )
 
 // canaries are plaintexts that can be found again, however they are written.
-type canaries struct{ cores map[string]string }
+type canaries struct {
+	cores   map[string]string
+	missing string // an image that isn't there
+}
 
 // value makes a plaintext of its own for a place. What escapes change stands
 // around a core that none changes.
@@ -95,7 +98,7 @@ func TestCanary(t *testing.T) {
 func driveCanary(t *testing.T) (leaks []string) {
 	t.Helper()
 	s := start(t, shared)
-	c := &canaries{map[string]string{}}
+	c := &canaries{cores: map[string]string{}}
 	h := &heard{t: t, canaries: c, said: map[string][]byte{}, otlp: map[string][]byte{}}
 	prepareCanary(t, s, c)
 	h.collect(s)
@@ -204,6 +207,7 @@ func prepareCanary(t *testing.T, s *scenario, c *canaries) {
 	token, err := s.baoCommand(t.Context(), "token", "create", "-policy=root", "-field=token", "-period=1h")
 	must(t, err)
 	c.known("bao-token", strings.TrimSpace(token)[2:])
+	canaryRegistry(t, s, c)
 	must(t, os.WriteFile(filepath.Join(s.dir, "token.txt"), []byte(strings.TrimSpace(token)), 0o600))
 	s.secrets(map[string]any{"openbao": map[string]any{"address": s.seals.front.URL, "auth": map[string]any{"tokenFile": "token.txt"}, "interval": "300ms",
 		"allow": map[string]any{s.source("home"): []any{"secret/app", "secret/loop", "secret/number", "secret/missing", "old/*", "transit/decrypt/sops"}}}})
@@ -226,6 +230,19 @@ kind: ValidatingAdmissionPolicyBinding
 metadata: {name: canary-$ID}
 spec: {policyName: canary-$ID, validationActions: [Deny], matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: $NS}}}}
 `)))
+}
+
+// canaryRegistry has the daemon log in to a registry, for an image that isn't there.
+func canaryRegistry(t *testing.T, s *scenario, c *canaries) {
+	t.Helper()
+	registry, credentials := startRegistry(t), base64.StdEncoding.EncodeToString([]byte("me:"+c.value("registry")))
+	registry.auth = "Basic " + credentials
+	c.known("registry-credentials", credentials[8:40])
+	file := filepath.Join(s.dir, "docker.json")
+	must(t, os.WriteFile(file, []byte(`{"auths": {"`+registry.host+`": {"auth": "`+credentials+`"}}}`), 0o600))
+	s.scan = map[string]any{"images": map[string]any{"insecure": []string{registry.host}, "dockerConfig": file, "database": filepath.Join(s.dir, "gone")}}
+	c.value("gated-missing")
+	c.missing = registry.host + "/" + c.cores["gated-missing"] + ":1"
 }
 
 // canaryFile seals a text for the scenario's key.
@@ -288,7 +305,7 @@ data: {encoded: ` + base64.StdEncoding.EncodeToString([]byte("${bao:secret/app#u
 	files["gated/kustomization.yaml"] = "resources: [app.yaml, web.yaml]"
 	files["gated/app.yaml"] = sealedValue("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: gated}\ndata: {password: \"" + c.value("gated") + "\", env: \"username: " + c.value("gated-user") + "\"}\n")
 	files["gated/web.yaml"] = canaryFile(t, s, "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: gated}\nspec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: web, image: \""+
-		c.value("gated-image")+"\"}, {name: long, image: \""+strings.Repeat("x", 180)+c.value("gated-long")+"\"}]}}}\n", "--encrypted-regex", "^image$")
+		c.value("gated-image")+"\"}, {name: long, image: \""+strings.Repeat("x", 180)+c.value("gated-long")+"\"}, {name: missing, image: \""+c.missing+"\"}]}}}\n", "--encrypted-regex", "^image$")
 	files["patched/kustomization.yaml"] = "resources: [app.yaml]\npatches: [{path: patch.yaml}]\n"
 	files["patched/app.yaml"] = "{apiVersion: v1, kind: ConfigMap, metadata: {name: patched}}"
 	files["patched/patch.yaml"] = canaryFile(t, s, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: \""+c.value("patched-name")+"\"}\ndata: {a: \""+c.value("patched-value")+"\"}\n")
@@ -348,7 +365,7 @@ func (h *heard) commands(s *scenario, when string) {
 	for _, args := range [][]string{
 		{"render", "--path", dir, "--source", source, "--config", file},
 		{"render", "--path", dir},
-		{"scan", dir, "--source", source, "--config", file, "--all"}, {"scan", dir, "-o", "json"}, {"scan", dir, "--source", source, "-o", "sarif"}, {"scan", dir, "--report"},
+		{"scan", dir, "--source", source, "--config", file, "--all"}, {"scan", dir, "--source", source, "--config", file, "--images"}, {"scan", dir, "-o", "json"}, {"scan", dir, "--source", source, "-o", "sarif"}, {"scan", dir, "--report"},
 		{"plan", "--path", dir, "--source", source, "--config", file},
 		{"plan", "--path", dir, "--source", source, "--config", file, "-o", "json"},
 		{"plan", "--path", dir, "--source", source, "--config", file, "--against", filepath.Join(other, "old")},

@@ -32,6 +32,7 @@ type images struct {
 	mu   sync.Mutex
 	held map[string]chan struct{} // what of a repository is asked for waits for it
 	out  bool                     // of order
+	auth string                   // what has to be in the Authorization; "": nothing
 }
 
 func startRegistry(t *testing.T) *images {
@@ -40,10 +41,16 @@ func startRegistry(t *testing.T) *images {
 	real := oci.New(oci.Logger(log.New(io.Discard, "", 0)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		r.mu.Lock()
-		held, out := r.held[strings.Split(strings.TrimPrefix(request.URL.Path, "/v2/"), "/")[0]], r.out
+		auth, out := r.auth, r.out
+		held := r.held[strings.Split(strings.TrimPrefix(request.URL.Path, "/v2/"), "/")[0]]
 		r.mu.Unlock()
 		if held != nil {
 			<-held
+		}
+		if auth != "" && request.Header.Get("Authorization") != auth {
+			w.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
 		}
 		if out {
 			w.WriteHeader(http.StatusInternalServerError)

@@ -118,6 +118,7 @@ func driveCanary(t *testing.T) (leaks []string) {
 	for stack, reason := range canaryFailures {
 		must(t, s.expectReason(t.Context(), "Stack", s.stack("home", stack), reason, ""))
 	}
+	must(t, s.expectLog(t.Context(), "msg", "finding", "finding", "PLB-0005", "container", "missing"))
 	h.page(s)
 	h.commands(s, "while it runs")
 

@@ -143,7 +143,7 @@ type Verdict struct {
 	// Pending are images that are looked at now: until that is done, nothing is decided.
 	Pending []string
 	// Waits are closed when they are known, and it is worth asking again.
-	Waits []<-chan struct{}
+	Waits []<-chan struct{} `json:"-"`
 	// Exceptions are those that let something pass.
 	Exceptions []Exception
 	// Warnings are about exceptions that don't count, or not for long.

@@ -246,7 +246,7 @@ func TestExposedSecrets(t *testing.T) {
 	if f == nil || !f.Denies || f.Kind != scan.KindSecret || f.Field != "data.env" {
 		t.Errorf("have %+v", f)
 	}
-	if raw, _ := json.Marshal(v); strings.Contains(string(raw), awsKey) {
+	if raw := everything(t, v); strings.Contains(raw, awsKey) {
 		t.Errorf("the verdict shows it: %s", raw)
 	}
 	secret := strings.NewReplacer("ConfigMap", "Secret", "data:", "stringData:").Replace(config)
@@ -259,6 +259,16 @@ func TestExposedSecrets(t *testing.T) {
 	}
 }
 
+// everything is all that a verdict says.
+func everything(t *testing.T, v scan.Verdict) string {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
 // TestTrivyQuotesNothing: two of its checks put into their messages what they found.
 func TestTrivyQuotesNothing(t *testing.T) {
 	config := "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: o11y}, data: {password: hunter2-canary, env: 'username: hunter3-canary'}}"
@@ -266,7 +276,7 @@ func TestTrivyQuotesNothing(t *testing.T) {
 	if find(v, "KSV-01010") == nil && find(v, "KSV-0109") == nil {
 		t.Fatalf("found nothing: %+v", v.Findings)
 	}
-	if raw, _ := json.Marshal(v); strings.Contains(string(raw), "canary") {
+	if raw := everything(t, v); strings.Contains(raw, "canary") {
 		t.Errorf("the verdict shows it: %s", raw)
 	}
 }
@@ -278,10 +288,10 @@ func TestMasked(t *testing.T) {
 	if find(v, "PLB-0001") == nil {
 		t.Fatal("no finding quotes it")
 	}
-	if raw, _ := json.Marshal(v); strings.Contains(string(raw), "xxxhunt") {
+	if raw := everything(t, v); strings.Contains(raw, "xxxhunt") {
 		t.Errorf("the verdict shows half of it: %s", raw)
 	}
-	if raw, _ := json.Marshal(v); strings.Contains(string(raw), "hunter2") {
+	if raw := everything(t, v); strings.Contains(raw, "hunter2") {
 		t.Errorf("the verdict shows it: %s", raw)
 	}
 }

@@ -108,7 +108,7 @@ func vulnerabilities(t *testing.T) (dir string) {
 	must(t, config.BatchUpdate(func(tx *bolt.Tx) error {
 		must(t, config.PutDataSource(tx, "alpine 3.22", dbtypes.DataSource{ID: "alpine"}))
 		must(t, config.PutAdvisoryDetail(tx, "CVE-2026-0001", "openssl", []string{"alpine 3.22"}, dbtypes.Advisory{FixedVersion: "3.5.4-r0"}))
-		return config.PutVulnerability(tx, "CVE-2026-0001", dbtypes.Vulnerability{Title: "reads too much", Severity: "CRITICAL"})
+		return config.PutVulnerability(tx, "CVE-2026-0001", dbtypes.Vulnerability{Title: "reads too much", VendorSeverity: dbtypes.VendorSeverity{"nvd": dbtypes.SeverityCritical}})
 	}))
 	must(t, config.BatchUpdate(func(tx *bolt.Tx) error { return config.SaveAdvisoryDetails(tx, "CVE-2026-0001") }))
 	must(t, db.Close())

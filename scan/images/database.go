@@ -175,7 +175,8 @@ func packagesOf(list []pkg, kind ftypes.TargetType, metadata types.Metadata) []f
 }
 
 func told(v types.DetectedVulnerability) Vulnerability {
-	out := Vulnerability{ID: v.VulnerabilityID, Severity: v.Severity, Title: cut(v.Title), Package: cut(v.PkgName), Version: cut(v.InstalledVersion),
+	out := Vulnerability{ID: v.VulnerabilityID, Severity: v.Severity, //nolint:staticcheck // where FillInfo puts what it has chosen
+		Title: cut(v.Title), Package: cut(v.PkgName), Version: cut(v.InstalledVersion),
 		Fixed: cut(v.FixedVersion), URL: v.PrimaryURL, Path: cut(v.PkgPath)}
 	if v.PkgIdentifier.PURL != nil {
 		out.PURL = v.PkgIdentifier.PURL.String()

@@ -73,7 +73,7 @@ func (d *download) ready(ctx context.Context) error {
 		d.again = time.Now().Add(retryFirst)
 	}
 	if err != nil && d.current() == "" {
-		d.err = fmt.Errorf("no vulnerability database: %v", err) //nolint:errorlint // that it is missing is not that the image is
+		d.err = fmt.Errorf("no vulnerability database: %v", err) // no %w: that it is missing is not that the image is
 	}
 	return d.err
 }

@@ -216,7 +216,7 @@ func (c *collector) python(_ context.Context, name string, _ *tar.Header, r io.R
 func (c *collector) golang(ctx context.Context, name string, _ *tar.Header, r io.Reader) error {
 	start := bufio.NewReader(r)
 	if magic, err := start.Peek(4); err != nil || string(magic) != "\x7fELF" {
-		return nil //nolint:nilerr // a script
+		return nil // a script
 	}
 	file, err := onDisk(start)
 	if err != nil {

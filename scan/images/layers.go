@@ -189,7 +189,7 @@ func onDisk(r io.Reader) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Remove(file.Name()); err == nil {
+	if err = os.Remove(file.Name()); err == nil {
 		_, err = io.Copy(file, r)
 	}
 	if err != nil {

@@ -197,7 +197,9 @@ func advise(t *testing.T, dir string, advisories map[string]dbtypes.Advisory, kn
 func someAdvice(t *testing.T, dir string) {
 	t.Helper()
 	severe := func(title, severity string) dbtypes.Vulnerability {
-		return dbtypes.Vulnerability{Title: title, Severity: severity}
+		rank, err := dbtypes.NewSeverity(severity)
+		must(t, err)
+		return dbtypes.Vulnerability{Title: title, VendorSeverity: dbtypes.VendorSeverity{"nvd": rank}}
 	}
 	advise(t, dir, map[string]dbtypes.Advisory{
 		"alpine 3.22|openssl|CVE-2026-0001":                        {FixedVersion: "3.5.4-r0"},

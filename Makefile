@@ -36,8 +36,8 @@ test-grafana: lab ## show the dashboards' queries to a real Grafana (the first t
 fuzz: ## fuzz each parser of outside input for a while
 	./fuzz.sh 30s
 
-bench: build lab ## measure, in text that benchstat reads; BENCH=regexp selects
-	BENCH='$(BENCH)' go run ./cmd/plumbline-bench -plumbline bin/plumbline -lab $(PLUMBLINE_LAB)
+bench: ## measure, in text that benchstat reads; BENCH=regexp selects
+	BENCH='$(BENCH)' go run ./cmd/plumbline-bench
 
 lint: ## vet and lint
 	go vet ./... && go run $(LINT) run ./...

@@ -123,6 +123,8 @@ func TestAlertmanagerDelivers(t *testing.T) {
 		{"alertname": "PlumblineStackStalled", "plumbline_source": "home", "plumbline_stack": "home.grafana"},
 		{"alertname": "PlumblineStackNotReady", "plumbline_source": "home", "plumbline_stack": "home.grafana"}, // stalled says why
 		{"alertname": "PlumblineStackContended", "plumbline_source": "home", "plumbline_stack": "home.grafana"},
+		{"alertname": "PlumblineGateDenied", "plumbline_source": "home", "plumbline_stack": "home.tempo"},
+		{"alertname": "PlumblineStackStalled", "plumbline_source": "home", "plumbline_stack": "home.tempo"}, // denied says why
 		{"alertname": "PlumblineDriftUnresolved", "plumbline_stack": "home.loki", "plumbline_kind": "ConfigMap"},
 		{"alertname": "PlumblineSourceFailing", "plumbline_source": "team"},
 		{"alertname": "PlumblineSourceStale", "plumbline_source": "team"},                                   // failing says why
@@ -132,10 +134,10 @@ func TestAlertmanagerDelivers(t *testing.T) {
 		alerts = append(alerts, object{"labels": labels, "annotations": map[string]string{"summary": "summary of " + labels["alertname"], "description": "described", "runbook_url": "https://example.org/" + labels["alertname"]}})
 	}
 	post(t, address, alerts)
-	wait(t, "three messages to Discord", func() bool { return len(box.at("/discord")) >= 3 })
+	wait(t, "four messages to Discord", func() bool { return len(box.at("/discord")) >= 4 })
 	said := strings.Join(box.at("/discord"), "\n")
 	for _, want := range []string{"2 firing: stack home.grafana", "summary of PlumblineStackStalled", "summary of PlumblineStackContended", "described", "What to do: https://example.org/PlumblineStackStalled",
-		"1 firing: summary of PlumblineDriftUnresolved", "1 firing: summary of PlumblineSourceFailing"} {
+		"1 firing: summary of PlumblineDriftUnresolved", "1 firing: summary of PlumblineGateDenied", "1 firing: summary of PlumblineSourceFailing"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("no message says %q:\n%s", want, said)
 		}
@@ -165,7 +167,7 @@ func TestAlertmanagerDelivers(t *testing.T) {
 				inhibited[a.Labels["alertname"]] = true
 			}
 		}
-		return len(list) == 8 && len(inhibited) == 6 && !inhibited["PlumblineDown"]
+		return len(list) == 10 && len(inhibited) == 7 && !inhibited["PlumblineDown"]
 	})
 }
 

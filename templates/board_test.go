@@ -60,7 +60,7 @@ func (b *board) panel(width, height int, kind, title, description string, querie
 // finish is the dashboard as Grafana reads it.
 func (b *board) finish(uid, title, description, from string) ([]byte, error) {
 	links := []object{}
-	for _, other := range [][2]string{{"plumbline-overview", "Overview"}, {"plumbline-drift", "Drift"}, {"plumbline-rollouts", "Rollouts"}} {
+	for _, other := range [][2]string{{"plumbline-overview", "Overview"}, {"plumbline-drift", "Drift"}, {"plumbline-rollouts", "Rollouts"}, {"plumbline-gate", "Gate"}} {
 		if other[0] != uid {
 			links = append(links, object{"type": "link", "title": other[1], "url": "/d/" + other[0], "icon": "dashboard", "tooltip": "", "tags": []string{},
 				"asDropdown": false, "targetBlank": false, "includeVars": true, "keepTime": true})
@@ -231,11 +231,15 @@ func unit(name string) change { return field("unit", name) }
 
 // steps are colours from a value on: colour, value, colour…
 func steps(colour string, rest ...any) change {
+	return field("thresholds", thresholds(colour, rest...))
+}
+
+func thresholds(colour string, rest ...any) object {
 	list := []object{{"color": colour, "value": nil}}
 	for i := 0; i+1 < len(rest); i += 2 {
 		list = append(list, object{"value": rest[i], "color": rest[i+1]})
 	}
-	return field("thresholds", object{"mode": "absolute", "steps": list})
+	return object{"mode": "absolute", "steps": list}
 }
 
 // bars stand on each other, one for each interval, none of which is shorter than a minute.

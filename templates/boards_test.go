@@ -20,7 +20,7 @@ const (
 func dashboards() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, store := range []logStore{victoriaLogs, loki} {
-		for name, write := range map[string]func(*board) ([]byte, error){"overview": overview, "drift": drift, "rollouts": rollouts} {
+		for name, write := range map[string]func(*board) ([]byte, error){"overview": overview, "drift": drift, "rollouts": rollouts, "gate": gate} {
 			text, err := write(&board{logs: store})
 			if err != nil {
 				return nil, fmt.Errorf("write %s for %s: %w", name, store.dir, err)
@@ -66,7 +66,7 @@ func overview(b *board) ([]byte, error) {
 			column("Stalled", "mappings", says("", "text", "stalled", "red"), "custom.cellOptions", coloured),
 			column("Contended", "mappings", says("", "text", "contended", "orange"), "custom.cellOptions", coloured),
 			column("Suspended", "mappings", says("", "text", "suspended", "blue"), "custom.cellOptions", coloured),
-			column("Drift", "custom.cellOptions", coloured, "noValue", "0", "thresholds", object{"mode": "absolute", "steps": []object{{"color": "text", "value": nil}, {"color": "orange", "value": 1}}}),
+			column("Drift", "custom.cellOptions", coloured, "noValue", "0", "thresholds", thresholds("text", 1, "orange")),
 			column("Revision", "custom.width", 330))...)...)
 
 	b.row("Pushes")

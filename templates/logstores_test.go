@@ -23,6 +23,7 @@ type records struct {
 	levels  []string // nil for any
 	stack   bool     // of the stacks that were chosen; others carry none
 	source  bool     // of the sources that were chosen
+	denies  bool     // findings of the gate that deny, alone
 	by      []string // fields to count by; nil: not counted
 }
 
@@ -59,6 +60,9 @@ func logsQL(r records) string {
 	if r.source {
 		query += fmt.Sprintf(" %s:~`^(${source:regex})$`", telemetry.KeySource)
 	}
+	if r.denies {
+		query += fmt.Sprintf(" %s:=true", telemetry.KeyDenies)
+	}
 	if r.by != nil {
 		query += fmt.Sprintf(" | stats by (%s) count() records", strings.Join(r.by, ", "))
 	}
@@ -79,6 +83,9 @@ func logQL(r records) string {
 	}
 	if r.source {
 		query += fmt.Sprintf(" | %s=~`${source:regex}`", telemetry.KeySource)
+	}
+	if r.denies {
+		query += fmt.Sprintf(" | %s=`true`", telemetry.KeyDenies)
 	}
 	if r.by != nil {
 		query = fmt.Sprintf("sum by (%s) (count_over_time(%s [$__range]))", strings.Join(r.by, ", "), query)

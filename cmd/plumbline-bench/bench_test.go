@@ -2,13 +2,24 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/plumbline-dev/plumbline/scan"
 )
+
+func TestMain(m *testing.M) {
+	if os.Getenv(gateEnv) != "" {
+		main() // of the process that measureGate starts
+	}
+	scan.Quiet(os.Stderr)
+	os.Exit(m.Run())
+}
 
 func TestSelected(t *testing.T) {
 	for _, test := range []struct {
@@ -130,6 +141,60 @@ func TestObjects(t *testing.T) {
 	}
 	if files := stackFiles(0, tagInstall); len(files) != 6 {
 		t.Errorf("a stack of %d files", len(files))
+	}
+}
+
+func TestGateSelected(t *testing.T) {
+	for pattern, want := range map[string]struct{ gate, plane bool }{
+		"":                    {true, true},
+		".":                   {true, true},
+		"Gate":                {true, false},
+		"Gate/objects=1000$":  {true, false},
+		"Gate|Noop/stacks=40": {true, true},
+		"objects=1000":        {true, true},
+		"Upgrade":             {false, true},
+		"Drift":               {false, true},
+		"Gate/objects=40$":    {false, false},
+	} {
+		o, err := parse(nil, pattern, nil, nil)
+		if err != nil || gateSelected(o.bench) != want.gate || o.needsPlane() != want.plane {
+			t.Errorf("%q selects the gate: %v, needs a control plane: %v, %v", pattern, gateSelected(o.bench), o.needsPlane(), err)
+		}
+	}
+}
+
+// TestGateObjects: none is like another, and none is as it was before.
+func TestGateObjects(t *testing.T) {
+	seen, mix := map[string]bool{}, map[string]int{}
+	for _, tag := range []string{tagInstall, tagUpgrade} {
+		all, err := gateObjects(gateCount, tag)
+		if err != nil || len(all) != gateCount || all[0].GetKind() != "Deployment" {
+			t.Fatalf("%d objects, %v", len(all), err)
+		}
+		for _, o := range all {
+			raw, err := o.MarshalJSON()
+			if err != nil || seen[string(raw)] {
+				t.Errorf("%s %s at %s was there before, %v", o.GetKind(), o.GetName(), tag, err)
+			}
+			seen[string(raw)] = true
+			mix[o.GetKind()]++
+		}
+	}
+	want := map[string]int{"Deployment": 400, "Service": 400, "ServiceAccount": 400, "Ingress": 400, "ConfigMap": 400}
+	if diff := cmp.Diff(want, mix); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestGateSmoke measures the gate, in a process of its own. There is no control plane to start.
+func TestGateSmoke(t *testing.T) {
+	var out, log bytes.Buffer
+	missing := []string{"-plumbline", "/nowhere", "-lab", "/nowhere"}
+	if code := run(t.Context(), append(missing, "-bench", "Gate", "-v"), &out, &log); code != 0 {
+		t.Fatalf("exit code %d: %s", code, &log)
+	}
+	if want := `(?m)^BenchmarkGate/objects=1000 1\t[\d.]+ first-ms\t[\d.]+ gate-s\n\z`; !regexp.MustCompile(want).MatchString(out.String()) {
+		t.Errorf("no %s in:\n%s", want, &out)
 	}
 }
 

@@ -1,5 +1,6 @@
 // Command plumbline-bench measures the way from a commit to Ready, and from drift
-// back, against a real control plane and real Git, and prints Go benchmark text for benchstat.
+// back, against a real control plane and real Git, and the gate by itself. It prints
+// Go benchmark text for benchstat.
 //
 // docs/benchmarks.md says what is measured, and what came of it.
 package main
@@ -20,6 +21,8 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"github.com/plumbline-dev/plumbline/scan"
 )
 
 const help = `plumbline-bench measures Plumbline on a control plane of its own, and prints Go benchmark text.
@@ -49,6 +52,8 @@ Noop         the next resync: every stack is gone through although nothing moved
 Drift        somebody changes one object after the other, in names such as Drift/objects=1000/rest:
              while the daemon has nothing else to do (rest), and while a commit brings as many
              objects again (install)
+Gate         Gate/objects=1000: from a new gate to its first verdict, and a thousand changed objects;
+             needs neither daemon nor control plane
 `
 
 type options struct {
@@ -67,6 +72,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills
 	klog.SetOutput(io.Discard)   // client-go returns its errors too
+	scan.Quiet(os.Stderr)
+	if os.Getenv(gateEnv) != "" {
+		os.Exit(gateProcess(ctx, os.Stdout, os.Stderr))
+	}
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -142,11 +151,18 @@ func numbers(flag, list string, of int) ([]int, error) {
 // measureAll gives each number of stacks a control plane of its own, so that none
 // pays for what another left in etcd and in the server's caches.
 func measureAll(ctx context.Context, o options) error {
-	if err := build(ctx, &o); err != nil {
-		return err
+	if o.needsPlane() {
+		if err := build(ctx, &o); err != nil {
+			return err
+		}
 	}
 	fmt.Fprint(o.out, header())
 	for range o.count {
+		if gateSelected(o.bench) {
+			if err := measureGate(ctx, o); err != nil {
+				return fmt.Errorf("gate: %w", err)
+			}
+		}
 		for _, n := range o.stacks {
 			if !selected(o.bench, n) {
 				continue
@@ -165,4 +181,10 @@ func measureAll(ctx context.Context, o options) error {
 		}
 	}
 	return nil
+}
+
+// needsPlane is true when something is selected that needs daemon and control plane.
+func (o options) needsPlane() bool {
+	return slices.ContainsFunc(o.stacks, func(n int) bool { return selected(o.bench, n) }) ||
+		slices.ContainsFunc(o.objects, func(n int) bool { return driftSelected(o.bench, n) })
 }

@@ -38,7 +38,7 @@ func TestDashboardsHaveData(t *testing.T) {
 
 	asked := 0
 	for _, store := range []string{"loki", "victoria-logs"} {
-		for _, name := range []string{"overview", "drift", "rollouts"} {
+		for _, name := range []string{"overview", "drift", "rollouts", "gate"} {
 			asked += w.look(t, store, name)
 		}
 	}
@@ -57,12 +57,13 @@ func (s *scenario) everythingHappens(t *testing.T) {
 			"  template: {metadata: {labels: {app: " + name + "}}, spec: {containers: [{name: web, image: \"" + image + "\"}]}}\n"
 	}
 	files := map[string]string{}
-	for name, spec := range map[string]string{"keep": "", "look": "drift: {mode: detect}", "hand": "drift: {mode: detect}", "late": "ready: {timeout: 2s}", "fight": "", "bad": "", "rest": "suspend: true"} {
+	for name, spec := range map[string]string{"keep": "", "look": "drift: {mode: detect}", "hand": "drift: {mode: detect}", "late": "ready: {timeout: 2s}", "fight": "", "bad": "", "gated": "", "rest": "suspend: true"} {
 		files[name+"/stack.yaml"] = "{apiVersion: plumbline.dev/v1alpha1, kind: Stack, metadata: {name: " + name + "}, spec: {kustomize: {path: .}, " + spec + "}}"
 		files[name+"/kustomization.yaml"] = "resources: [app.yaml]"
 		files[name+"/app.yaml"] = configMaps(2, name, "a")
 	}
-	files["late/app.yaml"], files["fight/app.yaml"] = image("late", "late:v1"), image("fight", "fight:v1")
+	files["late/app.yaml"], files["fight/app.yaml"], files["gated/app.yaml"] = image("late", "late:v1"), image("fight", "fight:v1"), image("gated", "gated:v1")
+	files["gated/.trivyignore.yaml"] = "misconfigurations: [{id: KSV-0014, statement: it writes, expired_at: " + time.Now().AddDate(0, 0, 100).Format(time.DateOnly) + "}]\n"
 	must(t, s.repos["home"].Write(files))
 	must(t, s.repos["team"].Write(map[string]string{"shop/stack.yaml": stackFile("shop"), "shop/kustomization.yaml": "resources: [app.yaml]", "shop/app.yaml": configMaps(1, "shop", "a")}))
 	for _, repo := range []string{"home", "team"} {
@@ -70,16 +71,17 @@ func (s *scenario) everythingHappens(t *testing.T) {
 		must(t, err)
 	}
 	must(t, s.run(t.Context(), s.plane.Plumbline))
-	for _, stack := range []string{"keep", "look", "hand", "late", "fight", "bad"} {
+	for _, stack := range []string{"keep", "look", "hand", "late", "fight", "bad", "gated"} {
 		must(t, s.expectReady(t.Context(), s.stack("home", stack)))
 	}
 
 	must(t, s.repos["home"].Write(map[string]string{"late/app.yaml": image("late", "late:does-not-exist"), "bad/app.yaml": strings.Replace(image("bad", "bad:v1"), "replicas: 2", "replicas: many", 1),
-		"broken/stack.yaml": "{apiVersion: plumbline.dev/v1alpha1, kind: Stack, metadata: {name: broken}, spec: {kustomise: {}}}"}))
+		"gated/app.yaml": image("gated", "gated:latest"), "broken/stack.yaml": "{apiVersion: plumbline.dev/v1alpha1, kind: Stack, metadata: {name: broken}, spec: {kustomise: {}}}"}))
 	_, err := s.repos["home"].Push("second")
 	must(t, err)
 	must(t, s.expectReason(t.Context(), "Stack", s.stack("home", "bad"), "Refused", ""))
 	must(t, s.expectReason(t.Context(), "Stack", s.stack("home", "late"), "RolloutFailed", ""))
+	must(t, s.expectReason(t.Context(), "Stack", s.stack("home", "gated"), "Denied", "PLB-0002"))
 
 	for _, name := range []string{"keep-0", "look-0"} {
 		must(t, s.cluster.patch(t.Context(), "ConfigMap", s.namespace, name, "{data: {value: moved}}"))

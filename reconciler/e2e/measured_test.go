@@ -69,8 +69,31 @@ func TestDriftIsMeasured(t *testing.T) {
 	// What dashboards ask: the first of its kind counts, and counts as one.
 	s.measures(t, prometheus, `sum((plumbline_drift_detected_total - plumbline_drift_detected_total offset 1h >= 0) or plumbline_drift_detected_total) == 2`)
 	s.alerts(t, prometheus, look)
+	s.gateIsMeasured(t, prometheus, victoriaLogs)
 	must(t, s.stop()) // while there is somebody to tell the rest to
 }
+
+// gateIsMeasured has something denied, beside an exception.
+func (s *scenario) gateIsMeasured(t *testing.T, prometheus, victoriaLogs string) {
+	t.Helper()
+	ends := time.Now().AddDate(0, 0, 100)
+	must(t, s.repos["home"].Write(map[string]string{"keep/app.yaml": strings.Replace(widePod, "$IMAGE", "web:latest", 1),
+		"keep/.trivyignore.yaml": "misconfigurations: [{id: KSV-0014, statement: it writes, expired_at: " + ends.Format(time.DateOnly) + "}]\n"}))
+	_, err := s.repos["home"].Push("latest")
+	must(t, err)
+	keep := s.stack("home", "keep")
+	must(t, s.expectReason(t.Context(), "Stack", keep, "Denied", "PLB-0002"))
+	for _, query := range []string{`denies:=true`, `denies:="true"`} {
+		if r := s.recorded(t, victoriaLogs, fmt.Sprintf(`{service.name="plumbline"} _msg:="finding" %s stack:=%q`, query, keep)); r["finding"] != "PLB-0002" || r["findingSeverity"] != "CRITICAL" || r["file"] != "keep/app.yaml" {
+			t.Errorf("%s: %v", query, r)
+		}
+	}
+	s.measures(t, prometheus, fmt.Sprintf(`plumbline_gate_denied{plumbline_stack=%q, plumbline_source=%q} == 1`, keep, s.source("home")))
+	s.measures(t, prometheus, fmt.Sprintf(`plumbline_gate_findings{plumbline_stack=%q, plumbline_severity="CRITICAL"} == 1`, keep))
+	s.measures(t, prometheus, fmt.Sprintf(`plumbline_gate_exception_expiry_time_seconds{plumbline_stack=%q, plumbline_exception="KSV-0014"} == %d`, keep, ends.UTC().Truncate(24*time.Hour).Unix()))
+}
+
+const widePod = "{apiVersion: v1, kind: Pod, metadata: {name: wide}, spec: {containers: [{name: web, image: \"$IMAGE\"}]}}\n"
 
 // measures waits until Prometheus has an answer, which has one series.
 func (s *scenario) measures(t *testing.T, prometheus, expr string) {

@@ -135,9 +135,9 @@ const (
 	KeySeconds   = "seconds" // from seen until corrected, as a number
 
 	// Of a finding of the gate: see scan.Finding.
-	KeyFinding       = "finding" // its ID
-	KeySeverity      = "severity"
-	KeyKindOfFinding = "about" // misconfiguration, secret, vulnerability, image, gate
+	KeyFinding       = "finding"         // its ID
+	KeySeverity      = "findingSeverity" // severity is the record's own, in VictoriaLogs
+	KeyKindOfFinding = "about"           // misconfiguration, secret, vulnerability, image, gate
 	KeyTitle         = "title"
 	KeyObject        = "object"
 	KeyContainer     = "container"

@@ -3,6 +3,7 @@ package images
 import (
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -200,6 +201,56 @@ func TestUnknown(t *testing.T) {
 		})
 	}
 }
+
+// TestHostileImages are those that would fill memory or disk.
+func TestHostileImages(t *testing.T) {
+	long := strings.Repeat("x", nameBytes+1)
+	release := file{name: "etc/os-release", text: alpineRelease}
+	for name, made := range map[string]v1.Image{
+		"the name of a package": image(t, "linux/amd64", layer(t, release, file{name: "lib/apk/db/installed", text: apkDatabase(long + " 1")})),
+		"a path":                image(t, "linux/amd64", layer(t, file{name: long})),
+		"a layer of nothing but what it takes away": func() v1.Image {
+			files := make([]file, hiddenPaths+2)
+			for i := range files {
+				files[i] = file{name: fmt.Sprintf("d/.wh.%d", i)}
+			}
+			return image(t, "linux/amd64", layer(t, files...))
+		}(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			someAdvice(t, w.database)
+			if report := w.look(w.scanner(), w.push("app:1", made)); report.Unknown == "" || len(report.Unknown) > 500 {
+				t.Errorf("%+v", report)
+			}
+		})
+	}
+	t.Run("a configuration that says to be large", func(t *testing.T) {
+		w := newWorld(t)
+		w.options.Database = ""
+		large, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", Author: strings.Repeat("x", configBytes)})
+		must(t, err)
+		app := w.push("app:1", large)
+		w.seen()
+		if report := w.look(w.scanner(), app); !strings.Contains(report.Unknown, "has a configuration of ") {
+			t.Errorf("%+v", report)
+		}
+		for _, r := range w.seen() {
+			if strings.Contains(r, "/blobs/") {
+				t.Error("it was asked for all the same")
+			}
+		}
+	})
+	t.Run("a program that is mostly holes", func(t *testing.T) {
+		if _, err := onDisk(io.LimitReader(zeros{}, 2*diskBytes)); err == nil {
+			t.Error("the disk takes it")
+		}
+	})
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 // TestWhereNot is about where no reference leads: loopback, and plain HTTP.
 func TestWhereNot(t *testing.T) {

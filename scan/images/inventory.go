@@ -100,6 +100,11 @@ func (c *collector) add(lang ftypes.LangType, packages ...pkg) error {
 	if len(*into)+len(packages) > packagesMost {
 		return fmt.Errorf("more than %d packages", packagesMost)
 	}
+	for _, p := range packages {
+		if n := len(p.Name) + len(p.Version) + len(p.Source) + len(p.SourceVersion); n > nameBytes {
+			return fmt.Errorf("a package with a name of %d bytes: at most %d", n, nameBytes)
+		}
+	}
 	*into = append(*into, packages...)
 	if lang != "" {
 		c.in.Libraries[lang] = libraries

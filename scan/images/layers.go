@@ -21,7 +21,10 @@ import (
 // Bounds of what is read of an image, besides its bytes.
 const (
 	fileBytes   = 64 << 20 // of a file that is kept in memory while it is read
+	diskBytes   = 1 << 30  // of a program that is kept on disk while it is read: a sparse file is larger than its layer
+	nameBytes   = 4096     // of a path, and of what names and versions packages
 	hiddenPaths = 100_000  // that layers take away
+	seenPaths   = 200_000  // that were looked at
 	zstdWindow  = 64 << 20
 )
 
@@ -95,6 +98,9 @@ func (w *walk) entries(ctx context.Context, files *tar.Reader) (gone []string, e
 		if err != nil {
 			return nil, err
 		}
+		if len(header.Name) > nameBytes {
+			return nil, fmt.Errorf("has a path of %d bytes: at most %d", len(header.Name), nameBytes)
+		}
 		name := strings.TrimPrefix(path.Clean("/"+header.Name), "/")
 		if base := path.Base(name); strings.HasPrefix(base, ".wh.") {
 			if len(gone) > hiddenPaths {
@@ -111,7 +117,9 @@ func (w *walk) entries(ctx context.Context, files *tar.Reader) (gone []string, e
 		if take == nil || w.seen[name] || w.hides(name) {
 			continue
 		}
-		w.seen[name] = true
+		if w.seen[name] = true; len(w.seen) > seenPaths {
+			return nil, fmt.Errorf("has more than %d files to look at", seenPaths)
+		}
 		if err := take(ctx, name, header, files); err != nil {
 			return nil, fmt.Errorf("%s: %w", cut(name), err)
 		}
@@ -190,7 +198,10 @@ func onDisk(r io.Reader) (*os.File, error) {
 		return nil, err
 	}
 	if err = os.Remove(file.Name()); err == nil {
-		_, err = io.Copy(file, r)
+		var n int64
+		if n, err = io.Copy(file, io.LimitReader(r, diskBytes+1)); n > diskBytes {
+			err = fmt.Errorf("is larger than %d MiB", diskBytes>>20)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())

@@ -23,6 +23,9 @@ type registry struct {
 	transport http.RoundTripper
 }
 
+// configBytes bounds an image's configuration.
+const configBytes = 8 << 20
+
 // located is where an image is.
 type located struct {
 	repository name.Repository
@@ -136,6 +139,13 @@ func (r *registry) manifest(ctx context.Context, ref name.Reference) (manifest, 
 		image, err := got.Image()
 		if err != nil {
 			return m, err
+		}
+		own, err := image.Manifest()
+		if err != nil {
+			return m, err
+		}
+		if own.Config.Size > configBytes { // it would be read into memory, as large as it says
+			return m, fmt.Errorf("has a configuration of %d bytes: at most %d", own.Config.Size, configBytes)
 		}
 		config, err := image.ConfigFile()
 		if err != nil {

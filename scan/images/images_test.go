@@ -1,6 +1,8 @@
 package images
 
 import (
+	"archive/tar"
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -504,4 +506,40 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+}
+
+// FuzzLayer reads what may be a layer: it ends with packages or with an error, and doesn't crash.
+func FuzzLayer(f *testing.F) {
+	for _, files := range [][]file{
+		{{name: "etc/os-release", text: alpineRelease}, {name: "lib/apk/db/installed", text: apkDatabase("openssl 3.5.1-r0")}},
+		{{name: "var/lib/dpkg/status", text: "Package: a\nVersion: 1\nSource: b (2)\n\n"}, {name: "a/.wh.b"}, {name: "a/.wh..wh..opq"}},
+		{{name: "a/node_modules/b/package.json", text: `{"name":"b","version":"1"}`}, {name: "a.dist-info/METADATA", text: "Name: a\nVersion: 1\n"}, {name: "bin/a", text: "\x7fELF" + strings.Repeat("x", goBytes), mode: 0o755}},
+	} {
+		var raw bytes.Buffer
+		out := tar.NewWriter(&raw)
+		for _, entry := range files {
+			if err := out.WriteHeader(&tar.Header{Name: entry.name, Size: int64(len(entry.text)), Mode: max(entry.mode, 0o644), Typeflag: tar.TypeReg}); err != nil {
+				f.Fatal(err)
+			}
+			if _, err := out.Write([]byte(entry.text)); err != nil {
+				f.Fatal(err)
+			}
+		}
+		f.Add(raw.Bytes())
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		plain, stop, err := decompress(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		defer stop()
+		left := int64(16 << 20)
+		w := walk{seen: map[string]bool{}, gone: map[string]bool{}, collect: newCollector()}
+		_, _ = w.entries(t.Context(), tar.NewReader(&boundedReader{t.Context(), plain, &left}))
+		for _, p := range w.collect.inventory().Packages {
+			if p.Name == "" || p.Version == "" || p.Source == "" {
+				t.Errorf("%+v", p)
+			}
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/plumbline-dev/plumbline/scan/checks"
 )
@@ -17,9 +18,10 @@ const customSets = 16
 
 // customSet is the checks of a repository, compiled once for all its stacks.
 type customSet struct {
-	id  digest
-	set *checks.Set
-	err error
+	id   digest
+	once sync.Once
+	set  *checks.Set
+	err  error
 }
 
 // sets are all checks to ask.
@@ -54,6 +56,12 @@ func (g *Gate) compiled(files map[string]string) *customSet {
 		fmt.Fprintf(sum, "%q %q\n", name, files[name])
 	}
 	id := digest(sum.Sum(nil))
+	own := g.customSet(id)
+	own.once.Do(func() { own.set, own.err = checks.Custom(files) }) // nobody else waits for that
+	return own
+}
+
+func (g *Gate) customSet(id digest) *customSet {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if own, ok := g.custom[id]; ok {
@@ -62,10 +70,8 @@ func (g *Gate) compiled(files map[string]string) *customSet {
 	if g.custom == nil || len(g.custom) >= customSets {
 		g.custom = map[digest]*customSet{}
 	}
-	own := &customSet{id: id}
-	own.set, own.err = checks.Custom(files)
-	g.custom[id] = own
-	return own
+	g.custom[id] = &customSet{id: id}
+	return g.custom[id]
 }
 
 var containerField = regexp.MustCompile(`^(.*[cC]ontainers)\[(\d+)\]`)

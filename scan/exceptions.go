@@ -122,6 +122,12 @@ func atLine(file string, err error) error {
 	return errors.New(strings.Join(texts, "\n"))
 }
 
+// Bounds of a pattern: each pair of braces multiplies what is tried.
+const (
+	patternBytes  = 500
+	patternBraces = 3
+)
+
 func (i ignored) entry(file string) (entry, error) {
 	e := entry{Exception: Exception{ID: i.ID, Statement: strings.TrimSpace(i.Statement), File: fmt.Sprintf("%s:%d", file, i.line)}, paths: i.Paths}
 	if i.ID == "" {
@@ -134,6 +140,9 @@ func (i ignored) entry(file string) (entry, error) {
 		}
 	}
 	for _, p := range i.Paths {
+		if len(p) > patternBytes || strings.Count(p, "{") > patternBraces {
+			return e, fmt.Errorf("paths: %s: at most %d bytes, and %d alternatives in braces", cut(p, 80), patternBytes, patternBraces)
+		}
 		if !doublestar.ValidatePattern(p) {
 			return e, fmt.Errorf("paths: %q is not a pattern", p)
 		}

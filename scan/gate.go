@@ -268,7 +268,11 @@ func (g *Gate) decide(v *Verdict, exceptions Exceptions) {
 			used[*f.Exception] = true
 			v.Exceptions = append(v.Exceptions, *f.Exception)
 		}
-		f.Denies = f.Exception == nil && f.Severity.rank() >= v.FailOn.rank()
+		threshold := v.FailOn
+		if f.fixed { // what the operator has fixed, no stack's threshold turns off
+			threshold = stricter(threshold, cmp.Or(g.Operator.FailOn, DefaultFailOn))
+		}
+		f.Denies = f.Exception == nil && f.Severity.rank() >= threshold.rank()
 	}
 	slices.SortFunc(v.Findings, compareFindings)
 	slices.SortFunc(v.Exceptions, func(a, b Exception) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.File, b.File)) })

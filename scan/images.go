@@ -36,7 +36,7 @@ func (g *Gate) lookUp(r Request) (found []Finding, pending []string, waits []<-c
 	for _, o := range r.Objects {
 		for _, ref := range references(o.Object) {
 			parsed, err := ref.parsed()
-			if err != nil || g.Operator.Registries.refuses(parsed.Name()) != "" || r.Policy.Registries.refuses(parsed.Name()) != "" {
+			if err != nil || g.Operator.Registries.refuses(parsed.Name()) != "" {
 				continue
 			}
 			against, known := asked[ref.text]

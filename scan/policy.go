@@ -71,6 +71,13 @@ func (o Operator) failOn(p Policy) Severity {
 	return threshold
 }
 
+func stricter(a, b Severity) Severity {
+	if b.rank() < a.rank() {
+		return b
+	}
+	return a
+}
+
 // pin is how the images of a stack have to be named. A stack loosens what the
 // operator only has by default.
 func (o Operator) pin(p Policy) (pin Pin, fixed bool) {
@@ -92,6 +99,7 @@ func (r Registries) Validate() error {
 
 // refuses says why an image of this repository may not be used; "": it may.
 func (r Registries) refuses(repository string) string {
+	repository = canonical(repository)
 	if p := matching(r.Deny, repository); p != "" {
 		return "is denied by " + p
 	}
@@ -99,6 +107,16 @@ func (r Registries) refuses(repository string) string {
 		return "is not among " + strings.Join(r.Allow, ", ")
 	}
 	return ""
+}
+
+// canonical names a registry in one way only.
+func canonical(repository string) string {
+	host, rest, _ := strings.Cut(repository, "/")
+	host = strings.TrimSuffix(strings.ToLower(host), ":443")
+	if slices.Contains([]string{"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}, host) {
+		host = "docker.io"
+	}
+	return host + "/" + rest
 }
 
 // matching is the first pattern that matches the repository, or a directory of it.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -144,13 +145,39 @@ func ofDistribution(ctx context.Context, in inventory) ([]types.DetectedVulnerab
 	if in.Release == "edge" {
 		target.Repository = &ftypes.Repository{Family: ftypes.Alpine, Release: in.Release}
 	}
-	target.Packages = packagesOf(in.Packages, ftypes.TargetType(in.Family), types.Metadata{OS: &target.OS})
-	detector, err := ospkg.NewDetector(target)
-	if err != nil {
-		return nil, fmt.Errorf("packages of %s: %w", cut(name), err)
+	all := packagesOf(in.Packages, ftypes.TargetType(in.Family), types.Metadata{OS: &target.OS})
+	return inChunks(ctx, all, func(some []ftypes.Package) ([]types.DetectedVulnerability, error) {
+		target.Packages = some
+		detector, err := ospkg.NewDetector(target)
+		if err != nil {
+			return nil, fmt.Errorf("packages of %s: %w", cut(name), err)
+		}
+		found, _, err := detector.Detect(ctx)
+		return found, err
+	})
+}
+
+// Bounds of what the database is asked at once, and may say of one image.
+const (
+	chunk               = 10
+	vulnerabilitiesMost = 10_000
+)
+
+// inChunks asks about some packages after the other: all that are in an image may be of the one that has most advisories.
+func inChunks(ctx context.Context, all []ftypes.Package, ask func([]ftypes.Package) ([]types.DetectedVulnerability, error)) (found []types.DetectedVulnerability, err error) {
+	for some := range slices.Chunk(all, chunk) {
+		if ctx.Err() != nil {
+			return found, ctx.Err()
+		}
+		more, err := ask(some)
+		if err != nil {
+			return found, err
+		}
+		if found = append(found, more...); len(found) > vulnerabilitiesMost {
+			return nil, fmt.Errorf("has more than %d vulnerabilities", vulnerabilitiesMost)
+		}
 	}
-	found, _, err := detector.Detect(ctx)
-	return found, err
+	return found, nil
 }
 
 // ecosystems are as the database names them.
@@ -160,7 +187,9 @@ func ofLanguage(ctx context.Context, lang ftypes.LangType, packages []pkg) ([]ty
 	if !knows(ecosystems[lang] + "::") {
 		return nil, fmt.Errorf("the vulnerability database knows nothing of %s packages", ecosystems[lang])
 	}
-	return library.Detect(ctx, lang, packagesOf(packages, ftypes.TargetType(lang), types.Metadata{}))
+	return inChunks(ctx, packagesOf(packages, ftypes.TargetType(lang), types.Metadata{}), func(some []ftypes.Package) ([]types.DetectedVulnerability, error) {
+		return library.Detect(ctx, lang, some)
+	})
 }
 
 func packagesOf(list []pkg, kind ftypes.TargetType, metadata types.Metadata) []ftypes.Package {

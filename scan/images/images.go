@@ -284,7 +284,7 @@ func (s *Scanner) inventory(ctx context.Context, found located, digest v1.Hash) 
 		if err != nil {
 			return inventory{}, err
 		}
-		return read(ctx, image, s.options.maxBytes)
+		return read(ctx, image, s.options.maxBytes, s.store.place())
 	})
 	if err != nil {
 		return in, err

@@ -244,7 +244,7 @@ func TestHostileImages(t *testing.T) {
 		}
 	})
 	t.Run("a program that is mostly holes", func(t *testing.T) {
-		if _, err := onDisk(io.LimitReader(zeros{}, 2*diskBytes)); err == nil {
+		if _, err := onDisk(t.TempDir(), io.LimitReader(zeros{}, 2*diskBytes)); err == nil {
 			t.Error("the disk takes it")
 		}
 	})
@@ -534,7 +534,7 @@ func FuzzLayer(f *testing.F) {
 		}
 		defer stop()
 		left := int64(16 << 20)
-		w := walk{seen: map[string]bool{}, gone: map[string]bool{}, collect: newCollector()}
+		w := walk{seen: map[string]bool{}, gone: map[string]bool{}, collect: newCollector(t.TempDir())}
 		_, _ = w.entries(t.Context(), tar.NewReader(&boundedReader{t.Context(), plain, &left}))
 		for _, p := range w.collect.inventory().Packages {
 			if p.Name == "" || p.Version == "" || p.Source == "" {

@@ -44,10 +44,11 @@ type collector struct {
 	manager string // what the packages were installed with
 	release map[string]string
 	unread  map[string]bool
+	dir     string // for programs, while they are read
 }
 
-func newCollector() *collector {
-	return &collector{in: inventory{Format: inventoryFormat, Libraries: map[ftypes.LangType][]pkg{}}, release: map[string]string{}, unread: map[string]bool{}}
+func newCollector(dir string) *collector {
+	return &collector{dir: dir, in: inventory{Format: inventoryFormat, Libraries: map[ftypes.LangType][]pkg{}}, release: map[string]string{}, unread: map[string]bool{}}
 }
 
 // taker reads a file of an image.
@@ -122,12 +123,15 @@ func (c *collector) osRelease(_ context.Context, name string, _ *tar.Header, r i
 		return err
 	}
 	for line := range strings.Lines(string(data)) {
-		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && (key == "ID" || key == "VERSION_ID") {
 			c.release[key] = strings.Trim(value, `"'`)
 		}
 	}
 	return nil
 }
+
+// stanzaFields are those that are read, of both.
+var stanzaFields = []string{"P", "V", "o", "Package", "Version", "Source", "Status"}
 
 // stanzas calls each with the fields of one package: KEY:VALUE or "KEY: VALUE" in a line each,
 // a package ends with an empty line.
@@ -144,7 +148,7 @@ func stanzas(data []byte, each func(map[string]string) error) error {
 				return err
 			}
 			fields = map[string]string{}
-		case ok && line[0] != ' ' && line[0] != '\t':
+		case ok && slices.Contains(stanzaFields, key):
 			fields[key] = strings.TrimSpace(value)
 		}
 	}
@@ -223,7 +227,7 @@ func (c *collector) golang(ctx context.Context, name string, _ *tar.Header, r io
 	if magic, err := start.Peek(4); err != nil || string(magic) != "\x7fELF" {
 		return nil // a script
 	}
-	file, err := onDisk(start)
+	file, err := onDisk(c.dir, start)
 	if err != nil {
 		return err
 	}

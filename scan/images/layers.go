@@ -20,22 +20,22 @@ import (
 
 // Bounds of what is read of an image, besides its bytes.
 const (
-	fileBytes   = 64 << 20 // of a file that is kept in memory while it is read
-	diskBytes   = 1 << 30  // of a program that is kept on disk while it is read: a sparse file is larger than its layer
-	nameBytes   = 4096     // of a path, and of what names and versions packages
-	hiddenPaths = 100_000  // that layers take away
-	seenPaths   = 200_000  // that were looked at
+	fileBytes   = 64 << 20  // of a file that is kept in memory while it is read
+	diskBytes   = 512 << 20 // of a program that is kept on disk while it is read: a sparse file is larger than its layer
+	nameBytes   = 4096      // of a path, and of what names and versions packages
+	hiddenPaths = 100_000   // that layers take away
+	seenPaths   = 200_000   // that were looked at
 	zstdWindow  = 64 << 20
 )
 
 // read finds out what is in an image, from its layers as they come: the uppermost first,
 // since it hides what is below.
-func read(ctx context.Context, image v1.Image, maxBytes int64) (inventory, error) {
+func read(ctx context.Context, image v1.Image, maxBytes int64, dir string) (inventory, error) {
 	layers, err := image.Layers()
 	if err != nil {
 		return inventory{}, fmt.Errorf("read layers: %w", saying(err))
 	}
-	w := walk{left: maxBytes, wire: maxBytes, seen: map[string]bool{}, gone: map[string]bool{}, collect: newCollector()}
+	w := walk{left: maxBytes, wire: maxBytes, seen: map[string]bool{}, gone: map[string]bool{}, collect: newCollector(dir)}
 	for _, layer := range slices.Backward(layers) {
 		digest, err := layer.Digest()
 		if err == nil {
@@ -192,8 +192,8 @@ func inMemory(r io.Reader) ([]byte, error) {
 
 // onDisk puts a file where it can be read in any order. It has no name any more: whatever
 // happens, it is gone with the process.
-func onDisk(r io.Reader) (*os.File, error) {
-	file, err := os.CreateTemp("", "plumbline-image-*")
+func onDisk(dir string, r io.Reader) (*os.File, error) {
+	file, err := os.CreateTemp(dir, "plumbline-image-*")
 	if err != nil {
 		return nil, err
 	}

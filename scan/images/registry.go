@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -118,6 +119,9 @@ func (r *registry) manifest(ctx context.Context, ref name.Reference) (manifest, 
 		return manifest{}, err
 	}
 	m := manifest{Images: map[string]v1.Hash{}}
+	if err := consistent(got); err != nil { // what is kept of a digest must not depend on who served it
+		return m, err
+	}
 	switch {
 	case got.MediaType.IsIndex():
 		index, err := got.ImageIndex()
@@ -129,7 +133,10 @@ func (r *registry) manifest(ctx context.Context, ref name.Reference) (manifest, 
 			return m, err
 		}
 		for _, d := range list.Manifests {
-			if d.Platform != nil && d.Platform.OS != "unknown" { // attestations have no platform
+			if d.Platform == nil || d.Platform.OS == "unknown" { // attestations have no platform
+				continue
+			}
+			if _, there := m.Images[d.Platform.String()]; !there { // of two, a node takes the first
 				m.Images[d.Platform.String()] = d.Digest
 			}
 		}
@@ -144,7 +151,7 @@ func (r *registry) manifest(ctx context.Context, ref name.Reference) (manifest, 
 		if err != nil {
 			return m, err
 		}
-		if own.Config.Size > configBytes { // it would be read into memory, as large as it says
+		if own.Config.Size < 0 || own.Config.Size > configBytes { // it would be read into memory, as large as it says
 			return m, fmt.Errorf("has a configuration of %d bytes: at most %d", own.Config.Size, configBytes)
 		}
 		config, err := image.ConfigFile()
@@ -153,7 +160,22 @@ func (r *registry) manifest(ctx context.Context, ref name.Reference) (manifest, 
 		}
 		m.Images[config.Platform().String()] = got.Digest
 	}
+	if len(m.Images) == 0 {
+		return m, errors.New("is an index without images")
+	}
 	return m, nil
+}
+
+// consistent is an error where the type that a registry claims is not that of what it serves.
+func consistent(got *remote.Descriptor) error {
+	var body struct{ Config, Layers, Manifests json.RawMessage }
+	if err := json.Unmarshal(got.Manifest, &body); err != nil {
+		return fmt.Errorf("has a manifest that is no JSON: %w", err)
+	}
+	if index := body.Manifests != nil; index != got.MediaType.IsIndex() || index == (body.Config != nil || body.Layers != nil) {
+		return errors.New("has a manifest that is not of the type that its registry says")
+	}
+	return nil
 }
 
 // choose finds the images for some platforms.
@@ -193,7 +215,17 @@ func (m manifest) of(want v1.Platform) (v1.Hash, bool) {
 
 func (r *registry) image(ctx context.Context, at located, digest v1.Hash) (v1.Image, error) {
 	ref := at.repository.Digest(digest.String())
-	image, err := remote.Image(ref, r.options(ctx)...)
+	got, err := remote.Get(ref, r.options(ctx)...)
+	if err != nil {
+		return nil, of(ref, err)
+	}
+	if err := consistent(got); err != nil {
+		return nil, err
+	}
+	if !got.MediaType.IsImage() { // an index in an index might lead to itself
+		return nil, fmt.Errorf("leads to %s, which is no image", cut(string(got.MediaType)))
+	}
+	image, err := got.Image()
 	return image, of(ref, err)
 }
 

@@ -17,6 +17,14 @@ func (s store) file(kind, name string) string {
 	return filepath.Join(s.dir, kind, name+".json")
 }
 
+// place is a directory for what is on disk for a moment; "": the system's.
+func (s store) place() string {
+	if s.dir == "" || os.MkdirAll(s.dir, 0o700) != nil {
+		return ""
+	}
+	return s.dir
+}
+
 func (s store) load(kind, name string, into any) bool {
 	if s.dir == "" {
 		return false

@@ -41,6 +41,7 @@ func newTransport(insecure []string) http.RoundTripper {
 	named := &net.Dialer{Timeout: 15 * time.Second}
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.Proxy = nil
+	base.DisableCompression = true // bounds are of what comes
 	base.DialContext = public.DialContext
 	base.ResponseHeaderTimeout, base.MaxResponseHeaderBytes = 30*time.Second, 1<<20
 	local := base.Clone()

@@ -38,6 +38,7 @@ type stopped struct {
 	revision string
 	reason   string
 	message  string
+	blocked  bool // what is applied was let through, but nobody knows from which tree: nothing is done until something passes
 }
 
 // judged is what is kept of a verdict.
@@ -78,6 +79,8 @@ func (l *Loop) stop(c candidate, s *stackState, source *sourceState, before fs.F
 		at.message = fmt.Sprintf("looks at %d images before anything is applied: %s", len(c.verdict.Pending), someOf(c.verdict.Pending))
 	}
 	switch {
+	case s.generation > 0 && s.tree == nil && (s.broken != nil || s.removed || (s.gate != nil && s.gate.blocked)):
+		at.blocked = true // the commit before was no good one either, and was never judged: it must not be applied
 	case s.generation > 0 && s.tree == nil:
 		s.tree = before
 	case s.generation == 0 && c.desired != "" && c.desired == s.status.Desired: // it was let through before the restart
@@ -102,7 +105,10 @@ func (l *Loop) stop(c candidate, s *stackState, source *sourceState, before fs.F
 // says is what a stack says whose newest inputs did not pass.
 func (at *stopped) says(s *stackState) string {
 	text := fmt.Sprintf("%s: %s", at.revision[:min(len(at.revision), 12)], at.message)
-	if s.generation > 0 {
+	switch {
+	case at.blocked:
+		text += "\nwhat is applied is left as it is, drift included: the commit before could not be rendered"
+	case s.generation > 0:
 		text += fmt.Sprintf("\n%s stays applied", s.revision[:min(len(s.revision), 12)])
 	}
 	return text

@@ -106,7 +106,7 @@ func (l *Loop) blocked(name string, s *stackState) (reason, message string, stal
 		return "Suspended", "suspended in " + s.declared.File, false
 	case s.broken != nil:
 		return s.reason, s.broken.Error(), true
-	case s.gate != nil && s.generation == 0:
+	case s.gate != nil && (s.generation == 0 || s.gate.blocked):
 		return s.gate.reason, s.gate.says(s), s.gate.reason == reasonDenied
 	case s.removed || s.applied == s.generation:
 		return "", "", false

@@ -44,6 +44,7 @@ func (l *Loop) judgeAgain(name string) {
 	if !ok || s.removed {
 		return
 	}
+	s.rejudge = true
 	if s.hash = ""; s.gate != nil {
 		s.gate.hash = ""
 	}

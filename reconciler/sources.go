@@ -85,6 +85,13 @@ func (l *Loop) pull(ctx context.Context, s *sourceState) error {
 	return nil
 }
 
+// taken notes that what was to be rendered again is: who asks from now on asks for another time.
+func (l *Loop) taken(s *sourceState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.again = false
+}
+
 // again is true where a stack has to be rendered although no commit came.
 func (l *Loop) again(s *sourceState) bool {
 	l.mu.Lock()
@@ -128,6 +135,7 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 	}
 	declared = slices.DeleteFunc(declared, func(d Declared) bool { return !l.wanted(d.Name) })
 	broken = slices.DeleteFunc(broken, func(b Broken) bool { return !l.wanted(b.Name) })
+	l.taken(s)
 	candidates := l.candidates(ctx, s, snapshot, declared)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -197,6 +205,10 @@ func (l *Loop) before(name string) (hash string, inputs render.Inputs) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s, ok := l.stacks[name]; ok && !s.removed {
+		if s.rejudge {
+			s.rejudge = false
+			return "", render.Inputs{}
+		}
 		if s.gate != nil {
 			return s.gate.hash, s.gate.inputs
 		}
@@ -244,7 +256,7 @@ func inputsToBlame(err error) bool {
 
 // publish makes the candidates known, and sets those in motion that changed.
 func (l *Loop) publish(ctx context.Context, source *sourceState, candidates []candidate, broken []Broken, before fs.FS, seen time.Time) (moved int) {
-	source.broken, source.again = 0, false
+	source.broken = 0
 	good := map[string]bool{}
 	for _, c := range candidates {
 		good[c.declared.Name] = true

@@ -35,6 +35,7 @@ type stackState struct {
 	tree     fs.FS          // of the commit that passed last, where the source's newest did not
 	verdict  judged         // of the newest inputs
 	judging  func()         // stops what would have them judged again
+	rejudge  bool           // what is under way doesn't count: it is judged once more after it
 	anew     bool           // somebody asked for that: what is not known of images is asked for at once
 	wants    []apply.ID
 

@@ -106,7 +106,7 @@ func imagesIn(config reconciler.ScanConfig, lookUp bool) reconciler.ScanConfig {
 	return config
 }
 
-// scanAll judges each, and once more where images had to be looked up: all of them were, by then.
+// scanAll judges each, and again until all its images are known.
 func scanAll(ctx context.Context, gate *scan.Gate, requests []scan.Request) ([]scan.Verdict, error) {
 	verdicts := make([]scan.Verdict, len(requests))
 	judge := func(i int) (err error) {
@@ -120,12 +120,11 @@ func scanAll(ctx context.Context, gate *scan.Gate, requests []scan.Request) ([]s
 			return nil, err
 		}
 	}
-	for i, v := range verdicts {
-		if len(v.Waits) == 0 {
-			continue
-		}
-		if err := errors.Join(v.Known(ctx), judge(i)); err != nil {
-			return nil, err
+	for i := range verdicts {
+		for len(verdicts[i].Waits) > 0 { // while the others were read, what was known may have become old
+			if err := errors.Join(verdicts[i].Known(ctx), judge(i)); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return verdicts, nil

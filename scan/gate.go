@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"runtime"
 	"slices"
@@ -253,16 +254,20 @@ func (g *Gate) decide(v *Verdict, exceptions Exceptions) {
 	if g.Now != nil {
 		now = g.Now()
 	}
-	used := map[Exception]bool{}
+	used, useless := map[Exception]bool{}, map[string]bool{}
 	for i := range v.Findings {
 		f := &v.Findings[i]
 		f.Exception = nil
 		if !f.final {
 			f.Exception = g.Operator.Exceptions.find(*f, now)
 		}
-		reserved := g.Operator.Floor != "" && f.Severity.rank() >= g.Operator.Floor.rank()
-		if f.Exception == nil && !f.final && !f.fixed && !reserved {
-			f.Exception = exceptions.find(*f, now)
+		if f.Exception == nil && !f.final {
+			e := exceptions.find(*f, now)
+			if why := g.Operator.reserves(*f); e != nil && why != "" {
+				useless[fmt.Sprintf("%s: %s: does not count: %s", e.File, e.ID, why)] = true
+			} else {
+				f.Exception = e
+			}
 		}
 		if f.Exception != nil && !used[*f.Exception] {
 			used[*f.Exception] = true
@@ -278,7 +283,7 @@ func (g *Gate) decide(v *Verdict, exceptions Exceptions) {
 	slices.SortFunc(v.Exceptions, func(a, b Exception) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.File, b.File)) })
 	theirs, next := exceptions.warnings(now)
 	ours, then := g.Operator.Exceptions.warnings(now)
-	v.Warnings, v.Next = slices.Concat(ours, theirs), sooner(next, then)
+	v.Warnings, v.Next = slices.Concat(ours, theirs, slices.Sorted(maps.Keys(useless))), sooner(next, then)
 	for _, f := range v.Denied() { // what wasn't there may be
 		v.Next = sooner(v.Next, f.retry)
 	}

@@ -128,7 +128,7 @@ func TestExceptions(t *testing.T) {
 		"path":                 {ignore: "- {id: KSV-0017, statement: because, paths: ['apps/**/*.yaml']}", passes: true},
 		"another path":         {ignore: "- {id: KSV-0017, statement: because, paths: ['other/**']}"},
 		"another id":           {ignore: "- {id: KSV-0001, statement: because}"},
-		"beyond the floor":     {ignore: "- {id: KSV-0017, statement: because}", operator: scan.Operator{Floor: scan.SeverityHigh}},
+		"beyond the floor":     {ignore: "- {id: KSV-0017, statement: because}", operator: scan.Operator{Floor: scan.SeverityHigh}, warning: "apps/web/.trivyignore.yaml:2: KSV-0017: does not count: scan.floor is HIGH, and it is HIGH"},
 		"above the floor":      {ignore: "- {id: KSV-0017, statement: because}", operator: scan.Operator{Floor: scan.SeverityCritical}, passes: true},
 		"the operator's floor": {ignore: "", operator: scan.Operator{Floor: scan.SeverityHigh, Exceptions: exceptions(t, "- {id: KSV-0017, statement: ours}")}, passes: true},
 	} {
@@ -162,6 +162,7 @@ func TestMalformedIgnoreFile(t *testing.T) {
 		"unknown list":    {" []\nmisconfiguration: [{id: KSV-0017, statement: x}]", ".trivyignore.yaml:3: field misconfiguration not found"},
 		"bad date":        {"- {id: KSV-0017, statement: x, expired_at: soon}", `.trivyignore.yaml:2: expired_at: "soon"`},
 		"bad pattern":     {"- {id: KSV-0017, statement: x, paths: ['[']}", `.trivyignore.yaml:2: paths: "["`},
+		"many braces":     {"- {id: KSV-0017, statement: x, paths: ['" + strings.Repeat("{a,a}", 40) + "Z']}", "at most 500 bytes, and 3 alternatives in braces"},
 		"no id":           {"- {statement: x}", ".trivyignore.yaml:2: id: missing"},
 		"no YAML":         {"- {id: [", ".trivyignore.yaml:2: "},
 		"two documents":   {" []\n---\nsecrets: []", "more than one YAML document"},
@@ -191,32 +192,38 @@ func TestImages(t *testing.T) {
 		policy   scan.Policy
 		want     string // a finding; "": none of ours
 	}{
-		"a version":              {image: "ghcr.io/x/y:1"},
-		"a digest":               {image: "ghcr.io/x/y" + digest},
-		"a digest and latest":    {image: "ghcr.io/x/y:latest" + digest},
-		"latest":                 {image: "ghcr.io/x/y:latest", want: "PLB-0002"},
-		"no tag":                 {image: "yy", want: "PLB-0002"},
-		"a port is no tag":       {image: "localhost:5000/y", want: "PLB-0002"},
-		"latest, allowed":        {image: "yy", policy: scan.Policy{Pin: scan.PinNone}},
-		"latest, not by us":      {image: "yy", policy: scan.Policy{Pin: scan.PinNone}, operator: scan.Operator{Pin: scan.PinTag}, want: "PLB-0002"},
-		"digest wanted":          {image: "yy:1", policy: scan.Policy{Pin: scan.PinDigest}, want: "PLB-0003"},
-		"digest wanted by us":    {image: "yy:1", operator: scan.Operator{Pin: scan.PinDigest}, want: "PLB-0003"},
-		"short digest":           {image: "yy@sha256:abc", want: "PLB-0001"},
-		"a newline":              {image: `"yy:1\nx"`, want: "PLB-0001"},
-		"an escape":              {image: `"yy:1\x1b[31m"`, want: "PLB-0001"},
-		"spaces":                 {image: `"yy:1 --privileged"`, want: "PLB-0001"},
-		"a path":                 {image: "ghcr.io/../../etc/passwd:1", want: "PLB-0001"},
-		"right to left":          {image: `"yy:1\u202e"`, want: "PLB-0001"},
-		"a URL":                  {image: "https://ghcr.io/x:1", want: "PLB-0001"},
-		"empty":                  {image: `""`, want: "PLB-0001"},
-		"very long":              {image: strings.Repeat("a", 600) + ":1", want: "PLB-0001"},
-		"registry allowed":       {image: "ghcr.io/x/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"ghcr.io/x"}}}},
-		"registry not allowed":   {image: "ghcr.io/xx/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"ghcr.io/x"}}}, want: "PLB-0004"},
-		"registry denied":        {image: "yy:1", policy: scan.Policy{Registries: scan.Registries{Deny: []string{"docker.io"}}}, want: "PLB-0004"},
-		"denied by the operator": {image: "yy:1", operator: scan.Operator{Registries: scan.Registries{Deny: []string{"docker.io/library"}}}, want: "PLB-0004"},
-		"not widened":            {image: "yy:1", operator: scan.Operator{Registries: scan.Registries{Allow: []string{"ghcr.io"}}}, policy: scan.Policy{Registries: scan.Registries{Allow: []string{"docker.io"}}}, want: "PLB-0004"},
-		"any part":               {image: "reg.example.org/x/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"*.example.org"}}}},
-		"a longer host":          {image: "ghcr.io.evil.org/x/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"ghcr.io"}}}, want: "PLB-0004"},
+		"a version":                          {image: "ghcr.io/x/y:1"},
+		"a digest":                           {image: "ghcr.io/x/y" + digest},
+		"a digest and latest":                {image: "ghcr.io/x/y:latest" + digest},
+		"latest":                             {image: "ghcr.io/x/y:latest", want: "PLB-0002"},
+		"no tag":                             {image: "yy", want: "PLB-0002"},
+		"a port is no tag":                   {image: "localhost:5000/y", want: "PLB-0002"},
+		"latest, allowed":                    {image: "yy", policy: scan.Policy{Pin: scan.PinNone}},
+		"latest, not by us":                  {image: "yy", policy: scan.Policy{Pin: scan.PinNone}, operator: scan.Operator{Pin: scan.PinTag}, want: "PLB-0002"},
+		"digest wanted":                      {image: "yy:1", policy: scan.Policy{Pin: scan.PinDigest}, want: "PLB-0003"},
+		"digest wanted by us":                {image: "yy:1", operator: scan.Operator{Pin: scan.PinDigest}, want: "PLB-0003"},
+		"short digest":                       {image: "yy@sha256:abc", want: "PLB-0001"},
+		"a newline":                          {image: `"yy:1\nx"`, want: "PLB-0001"},
+		"an escape":                          {image: `"yy:1\x1b[31m"`, want: "PLB-0001"},
+		"spaces":                             {image: `"yy:1 --privileged"`, want: "PLB-0001"},
+		"a path":                             {image: "ghcr.io/../../etc/passwd:1", want: "PLB-0001"},
+		"right to left":                      {image: `"yy:1\u202e"`, want: "PLB-0001"},
+		"a URL":                              {image: "https://ghcr.io/x:1", want: "PLB-0001"},
+		"empty":                              {image: `""`, want: "PLB-0001"},
+		"very long":                          {image: strings.Repeat("a", 600) + ":1", want: "PLB-0001"},
+		"registry allowed":                   {image: "ghcr.io/x/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"ghcr.io/x"}}}},
+		"registry not allowed":               {image: "ghcr.io/xx/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"ghcr.io/x"}}}, want: "PLB-0004"},
+		"registry denied":                    {image: "yy:1", policy: scan.Policy{Registries: scan.Registries{Deny: []string{"docker.io"}}}, want: "PLB-0004"},
+		"denied by the operator":             {image: "yy:1", operator: scan.Operator{Registries: scan.Registries{Deny: []string{"docker.io/library"}}}, want: "PLB-0004"},
+		"not widened":                        {image: "yy:1", operator: scan.Operator{Registries: scan.Registries{Allow: []string{"ghcr.io"}}}, policy: scan.Policy{Registries: scan.Registries{Allow: []string{"docker.io"}}}, want: "PLB-0004"},
+		"any part":                           {image: "reg.example.org/x/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"*.example.org"}}}},
+		"denied by Docker's other name":      {image: "registry-1.docker.io/library/yy:1", operator: scan.Operator{Registries: scan.Registries{Deny: []string{"docker.io"}}}, want: "PLB-0004"},
+		"denied with its port":               {image: "ghcr.io:443/x/y:1", operator: scan.Operator{Registries: scan.Registries{Deny: []string{"ghcr.io/x"}}}, want: "PLB-0004"},
+		"denied in capitals":                 {image: "GHCR.io/x/y:1", operator: scan.Operator{Registries: scan.Registries{Deny: []string{"ghcr.io"}}}, want: "PLB-0004"},
+		"denied by a rule in capitals":       {image: "ghcr.io/x/y:1", operator: scan.Operator{Registries: scan.Registries{Deny: []string{"GHCR.io", "index.docker.io"}}}, want: "PLB-0004"},
+		"NONE doesn't loosen what is denied": {image: "ghcr.io/x/y:1", policy: scan.Policy{FailOn: scan.SeverityNone}, operator: scan.Operator{Registries: scan.Registries{Deny: []string{"ghcr.io"}}}, want: "PLB-0004"},
+		"NONE doesn't loosen how images are pinned": {image: "ghcr.io/x/y:1", policy: scan.Policy{FailOn: scan.SeverityNone}, operator: scan.Operator{Pin: scan.PinDigest}, want: "PLB-0003"},
+		"a longer host": {image: "ghcr.io.evil.org/x/y:1", policy: scan.Policy{Registries: scan.Registries{Allow: []string{"ghcr.io"}}}, want: "PLB-0004"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := judge(t, &scan.Gate{Operator: c.operator}, scan.Request{Objects: objects(t, pod(c.image)), Policy: c.policy,
@@ -387,6 +394,19 @@ func TestManyAtOnce(t *testing.T) {
 		group.Go(func() { judge(t, gate, scan.Request{Objects: objects(t, texts...)}) })
 	}
 	group.Wait()
+}
+
+func TestRegistriesThatAreNone(t *testing.T) {
+	for _, pattern := range []string{"busybox", "library/busybox", "https://ghcr.io", "", "a b", "[", "ghcr"} {
+		if (scan.Registries{Deny: []string{pattern}}).Validate() == nil {
+			t.Errorf("%q is taken for a registry", pattern)
+		}
+	}
+	for _, pattern := range []string{"ghcr.io", "*.example.org", "*", "localhost", "localhost:5000/x", "docker.io/library", "registry:5000"} {
+		if err := (scan.Registries{Deny: []string{pattern}}).Validate(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func FuzzExceptions(f *testing.F) {

@@ -71,6 +71,18 @@ func (o Operator) failOn(p Policy) Severity {
 	return threshold
 }
 
+// reserves says why no repository's exception lets a finding pass; "": one may.
+func (o Operator) reserves(f Finding) string {
+	switch {
+	case f.fixed:
+		return "the operator has fixed it in plumbline.yaml"
+	case o.Floor != "" && f.Severity.rank() >= o.Floor.rank():
+		return fmt.Sprintf("scan.floor is %s, and it is %s", o.Floor, f.Severity)
+	}
+	return ""
+}
+
+// stricter is the threshold from which more is denied.
 func stricter(a, b Severity) Severity {
 	if b.rank() < a.rank() {
 		return b
@@ -90,6 +102,9 @@ func (o Operator) pin(p Policy) (pin Pin, fixed bool) {
 // Validate refuses patterns that match nothing.
 func (r Registries) Validate() error {
 	for _, p := range slices.Concat(r.Allow, r.Deny) {
+		if host, _, _ := strings.Cut(p, "/"); !strings.ContainsAny(host, ".:*?[") && host != "localhost" {
+			return fmt.Errorf("%q: %q is no registry: want REGISTRY or REGISTRY/PATH, such as docker.io/library/%s", p, host, p)
+		}
 		if _, err := path.Match(p, ""); err != nil || p == "" || strings.Contains(p, "://") || strings.ContainsAny(p, " \t\n") {
 			return fmt.Errorf("%q: want REGISTRY or REGISTRY/PATH, such as ghcr.io/me or *.example.org", p)
 		}
@@ -111,10 +126,13 @@ func (r Registries) refuses(repository string) string {
 
 // canonical names a registry in one way only.
 func canonical(repository string) string {
-	host, rest, _ := strings.Cut(repository, "/")
+	host, rest, deeper := strings.Cut(repository, "/")
 	host = strings.TrimSuffix(strings.ToLower(host), ":443")
 	if slices.Contains([]string{"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}, host) {
 		host = "docker.io"
+	}
+	if !deeper {
+		return host
 	}
 	return host + "/" + rest
 }
@@ -122,13 +140,12 @@ func canonical(repository string) string {
 // matching is the first pattern that matches the repository, or a directory of it.
 func matching(patterns []string, repository string) string {
 	for _, p := range patterns {
-		depth := strings.Count(p, "/") + 1
+		want := canonical(strings.TrimSuffix(p, "/"))
 		parts := strings.Split(repository, "/")
-		if depth > len(parts) {
-			continue
-		}
-		if ok, _ := path.Match(strings.TrimSuffix(p, "/"), strings.Join(parts[:strings.Count(strings.TrimSuffix(p, "/"), "/")+1], "/")); ok {
-			return p
+		if depth := strings.Count(want, "/") + 1; depth <= len(parts) {
+			if ok, _ := path.Match(want, strings.Join(parts[:depth], "/")); ok {
+				return p
+			}
 		}
 	}
 	return ""

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	goio "io"
@@ -206,7 +208,7 @@ func printScan(w goio.Writer, verdicts []scan.Verdict, all bool) error {
 				case f.Exception != nil:
 					mark = "= "
 				}
-				row(w, mark+f.ID, string(f.Severity), f.Object, f.Container, cmp.Or(f.Message, f.Title), fieldOf(f))
+				row(w, mark+f.ID, string(f.Severity), f.Object, f.Container, strings.Join(strings.Fields(cmp.Or(f.Message, f.Title)), " "), fieldOf(f))
 				if f.Denies {
 					fixes[f.ID] = f.Fix
 				}
@@ -305,7 +307,34 @@ func printSARIF(w goio.Writer, verdicts []scan.Verdict) error {
 		}
 	}
 	report.AddRun(run)
-	return report.PrettyWrite(w)
+	var raw bytes.Buffer
+	if err := report.Write(&raw); err != nil {
+		return err
+	}
+	var all any
+	if err := json.Unmarshal(raw.Bytes(), &all); err != nil {
+		return err
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(withoutNulls(all))
+}
+
+// withoutNulls leaves out what the library writes as null, which no schema of SARIF admits.
+func withoutNulls(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		for key, child := range value {
+			if value[key] = withoutNulls(child); child == nil {
+				delete(value, key)
+			}
+		}
+	case []any:
+		for i := range value {
+			value[i] = withoutNulls(value[i])
+		}
+	}
+	return value
 }
 
 func sarifLevel(f scan.Finding) string {

@@ -63,6 +63,9 @@ func Custom(files map[string]string) (*Set, error) {
 		}
 		if err != nil {
 			errs = append(errs, customError(err))
+			if strings.Contains(err.Error(), "var cannot be used for rule name") {
+				errs = append(errs, fmt.Errorf("%s: rules with if and contains need: import rego.v1", name))
+			}
 			continue
 		}
 		modules[name] = module
@@ -113,6 +116,12 @@ func withoutSchemas(module *ast.Module) error {
 	return nil
 }
 
+// denying is true for a rule that says what is wrong.
+func denying(r *ast.Rule) bool {
+	name := r.Head.Name.String()
+	return name == "deny" || strings.HasPrefix(name, "deny_")
+}
+
 func customChecks(modules map[string]*ast.Module) ([]*Check, error) {
 	var list []*Check
 	var errs []error
@@ -122,9 +131,12 @@ func customChecks(modules map[string]*ast.Module) ([]*Check, error) {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			continue
 		}
-		denies := slices.ContainsFunc(modules[name].Rules, func(r *ast.Rule) bool { return strings.HasPrefix(r.Head.Name.String(), "deny") })
+		denies := slices.ContainsFunc(modules[name].Rules, denying)
 		if about == nil && denies {
 			errs = append(errs, fmt.Errorf("%s: has no METADATA comment with scope: package: say title, custom.id and custom.severity", name))
+		}
+		if about != nil && !about.Library && !denies {
+			errs = append(errs, fmt.Errorf("%s: has no rule deny, so it never denies; a library says custom.library: true", name))
 		}
 		if about == nil || about.Library || !denies {
 			continue

@@ -144,7 +144,7 @@ func checkOf(module *ast.Module, about *trivy.StaticMetadata) *Check {
 	check.URL = "https://avd.aquasec.com/misconfig/" + strings.ToLower(check.ID)
 	for _, rule := range module.Rules {
 		name := rule.Head.Name.String()
-		if name != "deny" && !strings.HasPrefix(name, "deny_") {
+		if !denying(rule) {
 			continue
 		}
 		if path := module.Package.Path.String() + "." + name; !slices.Contains(check.rules, path) {

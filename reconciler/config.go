@@ -173,6 +173,11 @@ func (c *Config) absolute(dir string) {
 	fix(&c.Cluster.Kubeconfig)
 	fix(&c.StateDir)
 	fix(&c.Scan.IgnoreFile)
+	if images := c.Scan.Images; images != nil {
+		if fix(&images.DockerConfig); !strings.Contains(images.Database, "://") {
+			fix(&images.Database)
+		}
+	}
 	for _, p := range c.Secrets.files() {
 		fix(p)
 	}

@@ -87,6 +87,13 @@ func (c *ImagesConfig) validate() error {
 		return fmt.Errorf("scan.images.timeout: %s: want a duration above 0, such as 10m", time.Duration(c.Timeout))
 	case strings.Contains(c.Database, "://") && !strings.HasPrefix(c.Database, "oci://"):
 		return fmt.Errorf("scan.images.database: %q: want a directory, or oci://REGISTRY/REPOSITORY:TAG", c.Database)
+	case c.Database != "" && !strings.HasPrefix(c.Database, "oci://") && strings.Contains(path.Base(c.Database), ":"):
+		return fmt.Errorf("scan.images.database: %s looks like a place in a registry: put oci:// before it", path.Base(c.Database))
+	}
+	for _, host := range c.Insecure {
+		if host == "" || strings.ContainsAny(host, "/ ") {
+			return fmt.Errorf("scan.images.insecure: %q: want HOST or HOST:PORT", host)
+		}
 	}
 	return nil
 }

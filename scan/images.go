@@ -26,7 +26,11 @@ type ImagePolicy struct {
 // imageBytes bounds what is said of an image.
 const imageBytes = 500
 
-// lookUp asks what is known of the images. Each is asked about once. Of an image from
+// imagesMost bounds the different images of a stack.
+const imagesMost = 500
+
+// lookUp asks what is known of the images. Each is asked about once, and each of its
+// vulnerabilities is told once, of where it is named first. Of an image from
 // where none may come, nobody is asked.
 func (g *Gate) lookUp(r Request) (found []Finding, pending []string, waits []<-chan struct{}) {
 	if g.Images == nil {
@@ -40,6 +44,9 @@ func (g *Gate) lookUp(r Request) (found []Finding, pending []string, waits []<-c
 				continue
 			}
 			against, known := asked[ref.text]
+			if !known && len(asked) == imagesMost {
+				return []Finding{broken(idUnknown, "Too many images", fmt.Errorf("the stack has more than %d different images", imagesMost), "make several stacks of it")}, nil, nil
+			}
 			if !known {
 				report, wait := g.Images.Look(ref.text, r.Anew)
 				if wait != nil {
@@ -47,7 +54,7 @@ func (g *Gate) lookUp(r Request) (found []Finding, pending []string, waits []<-c
 				} else {
 					against = g.Operator.Images.against(report, shown(r.mask(ref.text)))
 				}
-				asked[ref.text] = against
+				asked[ref.text] = slices.DeleteFunc(slices.Clone(against), func(f Finding) bool { return f.Kind == KindVulnerability })
 			}
 			mine := slices.Clone(against)
 			for i := range mine {

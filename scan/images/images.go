@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/semaphore"
 )
@@ -59,9 +60,9 @@ const (
 	retryFirst = time.Minute
 	retryLast  = 30 * time.Minute
 	findFor    = time.Minute // where an image is
-	perHost    = 2           // what is asked of one registry at a time: a slow one keeps nobody else waiting
+	perHost    = 2           // images of one registry that are found, and that are read, at a time: a slow one keeps nobody else waiting
 	reading    = 8           // images that are read at a time
-	references = 10_000
+	references = 10_000      // answers that are kept, whether they hold or not
 )
 
 // Scanner looks at images. It may be used by any number of goroutines.
@@ -78,6 +79,7 @@ type Scanner struct {
 	mu      sync.Mutex
 	answers map[string]*answer
 	hosts   map[string]*semaphore.Weighted
+	most    int // answers, before old ones are looked for
 }
 
 // answer is to one reference.
@@ -150,20 +152,21 @@ func (s *Scanner) Look(reference string, anew bool) (report Report, wait <-chan 
 	return Report{}, now.done
 }
 
-// forget bounds what is kept: of too many, those that hold no longer.
+// forget drops the answers that hold no longer, each time that they have become twice as many.
 func (s *Scanner) forget() {
-	if len(s.answers) < references {
+	if len(s.answers) < max(s.most, references) {
 		return
 	}
 	for reference, a := range s.answers {
 		select {
 		case <-a.done:
-			if !s.options.Now().Before(a.until) || len(s.answers) >= 2*references {
+			if !s.options.Now().Before(a.until) {
 				delete(s.answers, reference)
 			}
 		default:
 		}
 	}
+	s.most = 2 * len(s.answers)
 }
 
 // ask finds an answer. Whatever happens, there is one.
@@ -194,12 +197,7 @@ func (s *Scanner) find(ctx context.Context, reference string) (report Report) {
 	if err != nil {
 		return Report{Missing: "no registry can have one of that name"}
 	}
-	leave, err := s.enter(ctx, ref.Context().RegistryStr())
-	if err != nil {
-		return Report{Unknown: err.Error()}
-	}
-	defer leave()
-	found, err := within(ctx, findFor, func(ctx context.Context) (located, error) { return s.registry.find(ctx, ref, s.store) })
+	found, err := s.locate(ctx, ref)
 	report.Digest = found.digest
 	if err == nil && s.database != nil {
 		err = s.vulnerabilities(ctx, found, &report)
@@ -214,13 +212,22 @@ func (s *Scanner) find(ctx context.Context, reference string) (report Report) {
 	return report
 }
 
-// enter waits until a registry may be asked.
-func (s *Scanner) enter(ctx context.Context, host string) (leave func(), err error) {
+func (s *Scanner) locate(ctx context.Context, ref name.Reference) (located, error) {
+	leave, err := s.enter(ctx, "find "+ref.Context().RegistryStr())
+	if err != nil {
+		return located{}, err
+	}
+	defer leave()
+	return within(ctx, findFor, func(ctx context.Context) (located, error) { return s.registry.find(ctx, ref, s.store) })
+}
+
+// enter waits until a registry may be asked for something.
+func (s *Scanner) enter(ctx context.Context, what string) (leave func(), err error) {
 	s.mu.Lock()
-	slots, ok := s.hosts[host]
+	slots, ok := s.hosts[what]
 	if !ok {
 		slots = semaphore.NewWeighted(perHost)
-		s.hosts[host] = slots
+		s.hosts[what] = slots
 	}
 	s.mu.Unlock()
 	if err := slots.Acquire(ctx, 1); err != nil {
@@ -275,11 +282,16 @@ func (s *Scanner) inventory(ctx context.Context, found located, digest v1.Hash) 
 	if s.store.load("inventories", digest.Hex, &in) && in.Format == inventoryFormat {
 		return in, nil
 	}
+	leave, err := s.enter(ctx, "read "+found.repository.RegistryStr()) // who is slow to give is quick to tell
+	if err != nil {
+		return in, err
+	}
+	defer leave()
 	if err := s.slots.Acquire(ctx, 1); err != nil {
 		return in, err
 	}
 	defer s.slots.Release(1)
-	in, err := within(ctx, s.options.Timeout, func(ctx context.Context) (inventory, error) {
+	in, err = within(ctx, s.options.Timeout, func(ctx context.Context) (inventory, error) {
 		image, err := s.registry.image(ctx, found, digest)
 		if err != nil {
 			return inventory{}, err

@@ -1,12 +1,8 @@
 package images
 
 import (
-	"archive/tar"
-	"bytes"
 	"encoding/base64"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -201,102 +197,6 @@ func TestUnknown(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-}
-
-// TestHostileImages are those that would fill memory or disk.
-func TestHostileImages(t *testing.T) {
-	long := strings.Repeat("x", nameBytes+1)
-	release := file{name: "etc/os-release", text: alpineRelease}
-	for name, made := range map[string]v1.Image{
-		"the name of a package": image(t, "linux/amd64", layer(t, release, file{name: "lib/apk/db/installed", text: apkDatabase(long + " 1")})),
-		"a path":                image(t, "linux/amd64", layer(t, file{name: long})),
-		"a layer of nothing but what it takes away": func() v1.Image {
-			files := make([]file, hiddenPaths+2)
-			for i := range files {
-				files[i] = file{name: fmt.Sprintf("d/.wh.%d", i)}
-			}
-			return image(t, "linux/amd64", layer(t, files...))
-		}(),
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			someAdvice(t, w.database)
-			if report := w.look(w.scanner(), w.push("app:1", made)); report.Unknown == "" || len(report.Unknown) > 500 {
-				t.Errorf("%+v", report)
-			}
-		})
-	}
-	t.Run("a configuration that says to be large", func(t *testing.T) {
-		w := newWorld(t)
-		w.options.Database = ""
-		large, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", Author: strings.Repeat("x", configBytes)})
-		must(t, err)
-		app := w.push("app:1", large)
-		w.seen()
-		if report := w.look(w.scanner(), app); !strings.Contains(report.Unknown, "has a configuration of ") {
-			t.Errorf("%+v", report)
-		}
-		for _, r := range w.seen() {
-			if strings.Contains(r, "/blobs/") {
-				t.Error("it was asked for all the same")
-			}
-		}
-	})
-	t.Run("a program that is mostly holes", func(t *testing.T) {
-		if _, err := onDisk(t.TempDir(), io.LimitReader(zeros{}, 2*diskBytes)); err == nil {
-			t.Error("the disk takes it")
-		}
-	})
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }
-
-// TestWhereNot is about where no reference leads: loopback, and plain HTTP.
-func TestWhereNot(t *testing.T) {
-	w := newWorld(t)
-	w.options.Database = ""
-	w.push("app:1", alpine(t))
-	w.options.Insecure = nil
-	var connections atomic.Int64
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			connections.Add(1)
-			_ = c.Close()
-		}
-	}()
-	at := listener.Addr().String()
-	_, port, _ := strings.Cut(at, ":")
-	for _, host := range []string{at, "localhost:" + port, "[::ffff:127.0.0.1]:" + port, "169.254.169.254", "0.0.0.0:" + port} {
-		report := w.look(w.scanner(), host+"/app:1")
-		if !strings.Contains(report.Unknown, "scan.images.insecure") && report.Missing == "" { // a reference can't have every address
-			t.Errorf("%s: %+v", host, report)
-		}
-	}
-	if n := connections.Load(); n > 0 {
-		t.Errorf("%d connections", n)
-	}
-	other := newWorld(t) // a registry that sends on to where it may not
-	w.options.Insecure = []string{w.host}
-	w.instead(func(out http.ResponseWriter, r *http.Request) bool {
-		if strings.Contains(r.URL.Path, "/manifests/") {
-			http.Redirect(out, r, "http://"+other.host+r.URL.Path+"?token=sesame", http.StatusTemporaryRedirect)
-			return true
-		}
-		return false
-	})
-	report := w.look(w.scanner(), w.host+"/app:1")
-	if !strings.Contains(report.Unknown, "plain HTTP") || strings.Contains(report.Unknown, "sesame") || len(other.seen()) > 0 {
-		t.Errorf("%+v", report)
 	}
 }
 
@@ -506,40 +406,4 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-}
-
-// FuzzLayer reads what may be a layer: it ends with packages or with an error, and doesn't crash.
-func FuzzLayer(f *testing.F) {
-	for _, files := range [][]file{
-		{{name: "etc/os-release", text: alpineRelease}, {name: "lib/apk/db/installed", text: apkDatabase("openssl 3.5.1-r0")}},
-		{{name: "var/lib/dpkg/status", text: "Package: a\nVersion: 1\nSource: b (2)\n\n"}, {name: "a/.wh.b"}, {name: "a/.wh..wh..opq"}},
-		{{name: "a/node_modules/b/package.json", text: `{"name":"b","version":"1"}`}, {name: "a.dist-info/METADATA", text: "Name: a\nVersion: 1\n"}, {name: "bin/a", text: "\x7fELF" + strings.Repeat("x", goBytes), mode: 0o755}},
-	} {
-		var raw bytes.Buffer
-		out := tar.NewWriter(&raw)
-		for _, entry := range files {
-			if err := out.WriteHeader(&tar.Header{Name: entry.name, Size: int64(len(entry.text)), Mode: max(entry.mode, 0o644), Typeflag: tar.TypeReg}); err != nil {
-				f.Fatal(err)
-			}
-			if _, err := out.Write([]byte(entry.text)); err != nil {
-				f.Fatal(err)
-			}
-		}
-		f.Add(raw.Bytes())
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		plain, stop, err := decompress(bytes.NewReader(data))
-		if err != nil {
-			return
-		}
-		defer stop()
-		left := int64(16 << 20)
-		w := walk{seen: map[string]bool{}, gone: map[string]bool{}, collect: newCollector(t.TempDir())}
-		_, _ = w.entries(t.Context(), tar.NewReader(&boundedReader{t.Context(), plain, &left}))
-		for _, p := range w.collect.inventory().Packages {
-			if p.Name == "" || p.Version == "" || p.Source == "" {
-				t.Errorf("%+v", p)
-			}
-		}
-	})
 }

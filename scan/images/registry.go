@@ -242,9 +242,16 @@ func of(ref name.Reference, err error) error {
 	host := ref.Context().RegistryStr()
 	var status *transport.Error
 	if errors.As(err, &status) {
+		path := ""
+		if status.Request != nil {
+			path = status.Request.URL.Path
+		}
 		switch status.StatusCode {
 		case http.StatusNotFound:
-			return &missingError{host + " doesn't have it"}
+			if strings.Contains(path, "/manifests/") || strings.Contains(path, "/blobs/") {
+				return &missingError{host + " doesn't have it"}
+			}
+			return fmt.Errorf("%s is no registry now: it answers with status 404", host)
 		case http.StatusUnauthorized, http.StatusForbidden:
 			return fmt.Errorf("%s denies access: it isn't there, or takes credentials (scan.images.dockerConfig)", host)
 		case http.StatusTooManyRequests:

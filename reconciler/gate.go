@@ -46,6 +46,7 @@ type judged struct {
 	counts     map[scan.Severity]int
 	denied     string // why it is denied; "": it isn't
 	exceptions []scan.Exception
+	warnings   []string        // about exceptions
 	told       map[uint64]bool // findings that were logged
 }
 
@@ -92,6 +93,7 @@ func (l *Loop) stop(c candidate, s *stackState, source *sourceState, before fs.F
 		good := *source
 		good.snapshot = c.good.snapshot
 		s.take(c.good.candidate, &good, seen)
+		s.revision = c.good.snapshot.Commit // the status may name one that was never applied
 		s.tree = c.good.snapshot.FS
 		l.judged(c.good.declared)
 		l.trigger(c.declared.Name, TriggerRevision)
@@ -117,7 +119,7 @@ func (at *stopped) says(s *stackState) string {
 // noteVerdict keeps what the rest of the loop needs of a verdict, and returns the
 // findings that were not logged before.
 func (s *stackState) noteVerdict(v scan.Verdict) (fresh []scan.Finding) {
-	now := judged{counts: v.Counts(), exceptions: v.Exceptions, told: make(map[uint64]bool, len(v.Findings))}
+	now := judged{counts: v.Counts(), exceptions: v.Exceptions, warnings: v.Warnings, told: make(map[uint64]bool, len(v.Findings))}
 	if err := v.Err(); err != nil {
 		now.denied = err.Error()
 	}
@@ -160,9 +162,10 @@ func (l *Loop) heldBack(source string) int {
 
 // good is what a stack was applied from before a restart, if its newest inputs don't
 // pass: what its Stack object names, if it still comes to what was applied.
-func (l *Loop) good(ctx context.Context, d Declared, source *sourceState) *goodCandidate {
+func (l *Loop) good(ctx context.Context, newest candidate, source *sourceState) *goodCandidate {
+	d := newest.declared
 	applied := statusOf(l.Cluster.Stack(d.Name))
-	if l.Past == nil || applied.Applied == "" || applied.Applied == source.snapshot.Commit {
+	if l.Past == nil || applied.Applied == "" || applied.Applied == source.snapshot.Commit || applied.Desired == newest.desired || !l.unheard(d.Name) {
 		return nil
 	}
 	snapshot, err := l.Past(source.config.Fetch(), applied.Applied)
@@ -183,6 +186,14 @@ func (l *Loop) good(ctx context.Context, d Declared, source *sourceState) *goodC
 		}
 	}
 	return nil
+}
+
+// unheard is true for a stack of which this process has let nothing through.
+func (l *Loop) unheard(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.stacks[name]
+	return !ok || s.generation == 0
 }
 
 // goodCandidate is a candidate of an older commit.
@@ -215,10 +226,12 @@ func (l *Loop) logFindings(ctx context.Context, stack, source, revision string, 
 }
 
 // warnings says which exceptions of a source's stacks don't count, or not for long.
-func warnings(candidates []candidate) string {
+func (l *Loop) warnings(source string) string {
 	var lines []string
-	for _, c := range candidates {
-		lines = append(lines, c.verdict.Warnings...)
+	for _, s := range l.stacks {
+		if s.declared.Source == source && !s.removed {
+			lines = append(lines, s.verdict.warnings...)
+		}
 	}
 	slices.Sort(lines)
 	return someLines(slices.Compact(lines))

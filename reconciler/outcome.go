@@ -184,6 +184,9 @@ func (l *Loop) observe(name string) {
 }
 
 func (l *Loop) observeStack(name string, s *stackState) {
+	if s.gate != nil && (s.stalled == s.generation || s.failures > 0) { // what was let through failed, and what would mend it is denied
+		l.say(name, s, s.gate.reason == reasonDenied, s.gate.reason, s.gate.says(s))
+	}
 	if s.stalled == s.generation || s.applied == 0 || s.known == nil || s.failures > 0 || s.removed {
 		return
 	}

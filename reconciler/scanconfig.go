@@ -135,7 +135,7 @@ func (c ScanConfig) Operator() (scan.Operator, error) {
 // Scan is what the gate is to judge: the stack's objects, rendered from this tree.
 func (d Declared) Scan(fsys fs.FS, objects []render.Object, mask func(string) string) scan.Request {
 	spec := d.Spec.Scan
-	request := scan.Request{Stack: d.Name, FS: fsys, Dir: path.Dir(d.File), Mask: mask, Policy: scan.Policy{
+	request := scan.Request{Stack: d.Name, FS: fsys, File: d.File, Dir: path.Dir(d.File), Mask: mask, Policy: scan.Policy{
 		FailOn: spec.FailOn, IgnoreFile: spec.IgnoreFile, Checks: strings.TrimSuffix(spec.Checks, "/"),
 		Registries: scan.Registries(spec.Registries), Pin: spec.Pin}}
 	for _, o := range objects {

@@ -156,7 +156,7 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 		l.Log.ErrorContext(ctx, telemetry.MsgStackBroken, "source", s.config.Name, "file", b.File, "error", short(b.Err.Error(), messageBytes))
 	}
 	s.status.Stacks = len(declared)
-	s.complaint = strings.TrimSpace(brokenFiles(broken) + "\n" + warnings(candidates))
+	s.complaint = strings.TrimSpace(brokenFiles(broken) + "\n" + l.warnings(s.config.Name))
 	return nil
 }
 
@@ -192,7 +192,7 @@ func (l *Loop) candidates(ctx context.Context, s *sourceState, snapshot fetch.Sn
 		group.Go(func() error {
 			out[i] = l.candidate(ctx, d, next)
 			if hash == "" && (out[i].verdict.Err() != nil || len(out[i].verdict.Pending) > 0) {
-				out[i].good = l.good(ctx, d, next)
+				out[i].good = l.good(ctx, out[i], next)
 			}
 			return nil
 		})
@@ -306,6 +306,9 @@ func (l *Loop) breakStack(name string, source *sourceState, b Broken) {
 	}
 	s.declared.Name, s.declared.Source, s.declared.File = name, source.config.Name, b.File
 	s.broken, s.reason, s.hash, s.revision, s.ready = b.Err, "InvalidStack", "", source.snapshot.Commit, false
+	if s.gate != nil { // also where the next commit is the one that was denied
+		s.gate.hash = ""
+	}
 	if !same {
 		s.deliver(source)
 	}

@@ -33,9 +33,10 @@ type Request struct {
 	Stack   string
 	Objects []Object
 	FS      fs.FS  // the tree of the source: exceptions and checks are read from it
-	Dir     string // of stack.yaml
+	File    string // the stack's: what is about the stack as a whole is told of it
+	Dir     string // which is there
 	Policy  Policy
-	Anew    bool                // images that were missing, or unknown, are looked up anew
+	Anew    bool                // what was missing or unknown, or took too long, is looked at anew
 	Mask    func(string) string // takes out of a text what was opened; nil: nothing was
 }
 
@@ -98,6 +99,11 @@ func (g *Gate) Scan(ctx context.Context, r Request) (Verdict, error) {
 	}
 	v := Verdict{Stack: r.Stack, FailOn: g.Operator.failOn(r.Policy)}
 	own, found := g.ownChecks(r)
+	if r.Anew {
+		for _, s := range own.sets(set) {
+			s.TryAgain()
+		}
+	}
 	exceptions, err := exceptionsOf(r.FS, r.Dir, r.Policy.IgnoreFile)
 	if err != nil {
 		found = append(found, broken(idExceptions, "Exceptions can't be read", err, "mend the file: until then nothing passes"))
@@ -109,6 +115,11 @@ func (g *Gate) Scan(ctx context.Context, r Request) (Verdict, error) {
 	found = append(found, each...)
 	images, pending, waits := g.lookUp(r)
 	v.Findings, v.Pending, v.Waits = append(found, images...), pending, waits
+	for i := range v.Findings {
+		if f := &v.Findings[i]; f.Object == "" {
+			f.File = r.File
+		}
+	}
 	g.decide(&v, exceptions)
 	return v, ctx.Err()
 }
@@ -145,7 +156,9 @@ func (g *Gate) objects(ctx context.Context, r Request, set *checks.Set, own *cus
 		return nil, err
 	}
 	for i, sum := range sums {
-		now[sum] = all[i]
+		if !slices.ContainsFunc(all[i], func(f Finding) bool { return !f.retry.IsZero() }) { // it may be otherwise next time
+			now[sum] = all[i]
+		}
 	}
 	g.remember(r.Stack, now)
 	return slices.Concat(all...), nil
@@ -238,7 +251,8 @@ func nameOf(o *unstructured.Unstructured) string {
 
 func misconfiguration(f checks.Found, object map[string]any) Finding {
 	if f.Err != nil {
-		b := broken(idCheck, "Check can't be evaluated", fmt.Errorf("%s %s: %w", f.ID, f.File, f.Err), "mend the check, or what in the object it stumbles over")
+		b := broken(idCheck, "Check can't be evaluated", fmt.Errorf("%s: %w", strings.TrimSpace(f.ID+" "+f.File), f.Err), "mend the check, or what in the object it stumbles over")
+		b.retry = f.Retry
 		return b
 	}
 	if object["kind"] == "ConfigMap" && f.File == "" { // Trivy's own quote what they find there

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/plumbline-dev/plumbline/scan"
+	"github.com/plumbline-dev/plumbline/scan/checks"
 )
 
 var now = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
@@ -329,6 +330,21 @@ func TestOwnChecks(t *testing.T) {
 	}
 	if v := judge(t, shared(), scan.Request{Objects: objects(t, pod("yy:1")), Policy: scan.Policy{Checks: "gone"}}); find(v, "PLB-0009") == nil {
 		t.Error("a directory that is not there passes")
+	}
+}
+
+// TestSlowMachine: what took too long is told with a time when it is judged again, and is not
+// remembered of the object.
+func TestSlowMachine(t *testing.T) {
+	fsys := fstest.MapFS{"apps/web/checks/a.rego": {Data: fmt.Appendf(nil, own, "r := numbers.range(1, 100000); r[i]; r[j]; r[k]; i+j+k < 0;")}}
+	gate, request := &scan.Gate{}, scan.Request{Objects: objects(t, pod("yy:1")), FS: fsys, Policy: scan.Policy{Checks: "checks"}}
+	first := judge(t, gate, request)
+	if until := time.Until(first.Next); find(first, "PLB-0007") == nil || until <= 0 || until > checks.RetryAfter {
+		t.Fatalf("judged again in %s, after %v", until, first.Err())
+	}
+	request.Anew = true
+	if second := judge(t, gate, request); !second.Next.After(first.Next) {
+		t.Errorf("asked for anew, it was not tried: next at %s, before %s", second.Next, first.Next)
 	}
 }
 

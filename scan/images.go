@@ -81,11 +81,11 @@ func (p ImagePolicy) against(report images.Report, image string) (found []Findin
 		about(idMissing, SeverityCritical, "Image is missing", fmt.Sprintf("image %s: %s", image, report.Missing), "push it, or name one that is there", false)
 	}
 	if report.Unknown != "" {
-		severity := SeverityUnknown
+		severity, fix := SeverityUnknown, "mend what it says"
 		if p.DenyUnknown {
-			severity = SeverityCritical
+			severity, fix = SeverityCritical, "mend what it says; it is looked at again by itself"
 		}
-		about(idUnknown, severity, "Image could not be looked at", fmt.Sprintf("image %s: %s", image, report.Unknown), "mend what it says; it is looked at again by itself", true)
+		about(idUnknown, severity, "Image could not be looked at", fmt.Sprintf("image %s: %s", image, report.Unknown), fix, true)
 	}
 	for _, v := range report.Vulnerabilities {
 		if v.Fixed == "" && p.IgnoreUnfixed {

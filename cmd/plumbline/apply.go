@@ -50,6 +50,10 @@ func applyOnce(ctx context.Context, io streams, repo repository, cluster reconci
 	if err != nil {
 		return err
 	}
+	only, err := repo.choice(snapshot, config.Sources[0])
+	if err != nil {
+		return err
+	}
 	if err := reachable(ctx, cluster); err != nil {
 		return err
 	}
@@ -59,9 +63,7 @@ func applyOnce(ctx context.Context, io streams, repo repository, cluster reconci
 	if err != nil {
 		return err
 	}
-	if len(repo.only) > 0 {
-		loop.Only = repo.wanted
-	}
+	loop.Only = only
 	said := make(chan struct{}, 1)
 	loop.Said = func() {
 		select {

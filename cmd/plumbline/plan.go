@@ -30,7 +30,7 @@ func planCommand(io streams) *cobra.Command {
 field, what would change. Against a cluster, the API server itself is asked, by
 dry-runs; nothing is changed. Needs no daemon.
 
-What the gate denies is planned all the same, and told.
+What the gate denies is planned all the same, and told below the stack's plan.
 
 Exit codes: 0 nothing would change, 1 an error, 2 there are differences, or the
 gate denies something.`,
@@ -61,6 +61,10 @@ func planAgainst(ctx context.Context, io streams, repo repository, cluster recon
 	if err != nil {
 		return nil, err
 	}
+	only, err := repo.choice(snapshot, config.Sources[0])
+	if err != nil {
+		return nil, err
+	}
 	if err := reachable(ctx, cluster); err != nil {
 		return nil, err
 	}
@@ -74,9 +78,7 @@ func planAgainst(ctx context.Context, io streams, repo repository, cluster recon
 	if err != nil {
 		return nil, err
 	}
-	if len(repo.only) > 0 {
-		loop.Only = repo.wanted
-	}
+	loop.Only = only
 	return loop.Preview(ctx, snapshot)
 }
 
@@ -100,7 +102,20 @@ func planTrees(ctx context.Context, io streams, repo repository, against string)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("--against: %w", err)
 	}
-	return comparePlans(have, want, redactor), failures(want)
+	if err := repo.known(slices.Concat(want.names, have.names)); err != nil {
+		return nil, err
+	}
+	verdicts, err := judge(ctx, want, redactor, imagesIn(repo.scan, false))
+	if err != nil {
+		return nil, err
+	}
+	failed := []error{failures(want.stacks)}
+	for _, v := range verdicts {
+		if err := v.Err(); err != nil {
+			failed = append(failed, &reconciler.GateError{Stack: v.Stack, Message: err.Error()})
+		}
+	}
+	return comparePlans(have.stacks, want.stacks, redactor), errors.Join(failed...)
 }
 
 func comparePlans(have, want []rendered, masks apply.Masks) []apply.Plan {
@@ -124,14 +139,32 @@ func comparePlans(have, want []rendered, masks apply.Masks) []apply.Plan {
 	return plans
 }
 
-// onlyDenied is true where the gate's word is all that is wrong.
-func onlyDenied(err error) bool {
-	several, ok := err.(interface{ Unwrap() []error }) // of errors.Join
-	if !ok {
-		var denied *reconciler.GateError
-		return errors.As(err, &denied)
+// split tells what the gate denies, by stack, from what else is wrong.
+func split(err error) (denied map[string]string, rest error) {
+	denied = map[string]string{}
+	var others []error
+	for _, err := range flat(err) {
+		var gate *reconciler.GateError
+		if errors.As(err, &gate) {
+			denied[gate.Stack] = gate.Message
+		} else {
+			others = append(others, err)
+		}
 	}
-	return !slices.ContainsFunc(several.Unwrap(), func(e error) bool { return !onlyDenied(e) })
+	return denied, errors.Join(others...)
+}
+
+// flat takes apart what errors.Join put together.
+func flat(err error) []error {
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var out []error
+	for _, err := range several.Unwrap() {
+		out = append(out, flat(err)...)
+	}
+	return out
 }
 
 // planView is a plan for programs.
@@ -139,6 +172,7 @@ type planView struct {
 	Stack   string               `json:"stack"`
 	Counts  map[apply.Action]int `json:"counts"`
 	Held    string               `json:"held,omitempty"`
+	Denied  string               `json:"denied,omitempty"` // by the gate, and why
 	Changes []changeView         `json:"changes"`
 }
 
@@ -151,11 +185,29 @@ type changeView struct {
 }
 
 func printPlans(io streams, format output, plans []apply.Plan, failed error) error {
-	differs := false
-	views := make([]planView, 0, len(plans))
+	denied, failed := split(failed)
+	differs := len(denied) > 0
 	for _, p := range plans {
 		differs = differs || p.Differs()
-		view := planView{Stack: p.Stack, Counts: p.Counts(), Held: p.Held, Changes: []changeView{}}
+	}
+	if format.table() {
+		for _, p := range plans {
+			printPlan(io.out, p)
+			printDenied(io.out, denied[p.Stack])
+		}
+	} else if err := format.print(io.out, planViews(plans, denied)); err != nil {
+		return err
+	}
+	if failed == nil && differs {
+		return errDiffers
+	}
+	return failed
+}
+
+func planViews(plans []apply.Plan, denied map[string]string) []planView {
+	views := make([]planView, 0, len(plans))
+	for _, p := range plans {
+		view := planView{Stack: p.Stack, Counts: p.Counts(), Held: p.Held, Denied: denied[p.Stack], Changes: []changeView{}}
 		for _, c := range p.Changes {
 			if c.Action != apply.ActionNone {
 				view.Changes = append(view.Changes, changeView{c.Action, c.ID.String(), c.Origin, c.Reason, c.Fields})
@@ -163,23 +215,5 @@ func printPlans(io streams, format output, plans []apply.Plan, failed error) err
 		}
 		views = append(views, view)
 	}
-	if format.table() {
-		for _, p := range plans {
-			printPlan(io.out, p)
-		}
-	} else if err := format.print(io.out, views); err != nil {
-		return err
-	}
-	var denied *reconciler.GateError
-	if failed != nil && !onlyDenied(failed) {
-		return failed
-	}
-	if errors.As(failed, &denied) {
-		fmt.Fprintln(io.err, "plumbline:", failed)
-		return errDiffers
-	}
-	if differs {
-		return errDiffers
-	}
-	return nil
+	return views
 }

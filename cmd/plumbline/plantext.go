@@ -42,6 +42,15 @@ func printPlan(w io.Writer, p apply.Plan) {
 	}
 }
 
+// printDenied says below a plan why it will not be applied.
+func printDenied(w io.Writer, why string) {
+	mark := "! "
+	for line := range strings.Lines(why) {
+		fmt.Fprintf(w, "  %s%s\n", mark, strings.TrimRight(line, "\n"))
+		mark = "    "
+	}
+}
+
 func planTitle(c apply.Change) string { return planMarks[c.Action] + " " + c.ID.String() }
 
 func printChange(w io.Writer, c apply.Change, column int) {

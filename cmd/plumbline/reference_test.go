@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 var update = flag.Bool("update", false, "write generated files anew")
@@ -38,5 +39,30 @@ func TestReference(t *testing.T) {
 	}
 	if diff := cmp.Diff(page.String(), string(have)); diff != "" {
 		t.Errorf("%s is not what the commands say; make generate writes it anew:\n%s", file, diff)
+	}
+}
+
+// TestGateDocs holds the examples of docs/gate.md to what the scripts show to be true.
+func TestGateDocs(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "gate.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := txtar.ParseFile(filepath.Join("testdata", "script", "scan.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := 0
+	for _, f := range script.Files {
+		switch f.Name {
+		case "documented.txt", "home-ops/policies/owner.rego", "home-ops/apps/grafana/.trivyignore.yaml":
+			shown++
+			if !bytes.Contains(page, f.Data) {
+				t.Errorf("docs/gate.md doesn't show %s of scan.txtar:\n%s", f.Name, f.Data)
+			}
+		}
+	}
+	if shown != 3 {
+		t.Errorf("%d examples, want 3", shown)
 	}
 }

@@ -27,12 +27,15 @@ OpenBao stay as they are: it is not asked.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			key := secrets.NewHashKey()
 			redactor := secrets.NewRedactor()
-			stacks, err := repo.render(cmd.Context(), io, redactor)
+			tree, err := repo.render(cmd.Context(), io, redactor)
 			if err != nil {
 				return err
 			}
+			if err := repo.known(tree.names); err != nil {
+				return err
+			}
 			var objects []render.Object
-			for _, s := range stacks {
+			for _, s := range tree.stacks {
 				for _, o := range s.objects {
 					o.Unstructured = apply.Shown(s.Name, o.Unstructured, redactor, key)
 					objects = append(objects, o)
@@ -45,7 +48,7 @@ OpenBao stay as they are: it is not asked.`,
 			if _, err := io.out.Write(out); err != nil {
 				return err
 			}
-			return failures(stacks)
+			return failures(tree.stacks)
 		},
 	}
 	repo.add(cmd)

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -105,31 +107,38 @@ type rendered struct {
 	err     error
 }
 
+// tree is a working tree, rendered.
+type tree struct {
+	snapshot fetch.Snapshot
+	stacks   []rendered // those that were asked for
+	names    []string   // of all
+}
+
 // render renders the stacks that were asked for. The error is about the
 // repository as a whole.
-func (r *repository) render(ctx context.Context, io streams, redactor *secrets.Redactor) ([]rendered, error) {
+func (r *repository) render(ctx context.Context, io streams, redactor *secrets.Redactor) (tree, error) {
 	config, err := r.settings(reconciler.ClusterConfig{})
 	if err != nil {
-		return nil, err
+		return tree{}, err
 	}
 	source := config.Sources[0]
 	config.Secrets.OpenBao = nil // printing objects asks nobody
 	opener, err := unsealing(config, nil, nil)
 	if err != nil {
-		return nil, err
+		return tree{}, err
 	}
 	snapshot, err := r.snapshot()
 	if err != nil {
-		return nil, err
+		return tree{}, err
 	}
 	declared, broken, err := reconciler.Discover(snapshot.FS, source)
 	if err != nil {
-		return nil, err
+		return tree{}, err
 	}
-	var out []rendered
+	out := tree{snapshot: snapshot, names: names(declared, broken)}
 	for _, b := range broken {
 		if r.wanted(b.Name) {
-			out = append(out, rendered{Declared: reconciler.Declared{Name: b.Name, Source: source.Name, File: b.File}, err: b.Err})
+			out.stacks = append(out.stacks, rendered{Declared: reconciler.Declared{Name: b.Name, Source: source.Name, File: b.File}, err: b.Err})
 		}
 	}
 	for _, d := range declared {
@@ -137,13 +146,10 @@ func (r *repository) render(ctx context.Context, io streams, redactor *secrets.R
 			continue
 		}
 		output, err := renderOpen(ctx, io, d.Render(snapshot.FS), opener.SOPS(source.Name), redactor)
-		out = append(out, rendered{d, output.Objects, redactor.Error(err)})
+		out.stacks = append(out.stacks, rendered{d, output.Objects, redactor.Error(err)})
 	}
-	if len(out) == 0 && len(r.only) > 0 {
-		return nil, fmt.Errorf("no stack %s in %s: there are %s", strings.Join(r.only, ", "), r.path, names(declared))
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("no %s below %s", reconciler.StackFile, filepath.Join(r.path, source.Stacks))
+	if len(out.names) == 0 {
+		return tree{}, fmt.Errorf("no %s below %s", reconciler.StackFile, filepath.Join(r.path, source.Stacks))
 	}
 	return out, nil
 }
@@ -164,27 +170,45 @@ func renderOpen(ctx context.Context, io streams, request render.Request, keys *s
 
 // wanted takes a stack's name with or without its source.
 func (r *repository) wanted(name string) bool {
-	if len(r.only) == 0 {
-		return true
-	}
-	_, bare, _ := strings.Cut(name, ".")
-	for _, only := range r.only {
-		if only == name || only == bare {
-			return true
-		}
-	}
-	return false
+	return len(r.only) == 0 || slices.ContainsFunc(r.only, func(only string) bool { return means(only, name) })
 }
 
-func names(declared []reconciler.Declared) string {
-	var out []string
+func means(only, name string) bool {
+	_, bare, _ := strings.Cut(name, ".")
+	return only == name || only == bare
+}
+
+// known refuses to be asked for a stack that isn't there.
+func (r *repository) known(names []string) error {
+	for _, only := range r.only {
+		if !slices.ContainsFunc(names, func(name string) bool { return means(only, name) }) {
+			there := slices.Compact(slices.Sorted(slices.Values(names)))
+			return fmt.Errorf("--stack %s: no such stack in %s: there are %s", only, r.path, cmp.Or(strings.Join(there, ", "), "none"))
+		}
+	}
+	return nil
+}
+
+// choice is which stacks were asked for, of those that are there; nil: all.
+func (r *repository) choice(snapshot fetch.Snapshot, source reconciler.SourceConfig) (func(string) bool, error) {
+	if len(r.only) == 0 {
+		return nil, nil
+	}
+	declared, broken, err := reconciler.Discover(snapshot.FS, source)
+	if err != nil {
+		return nil, err
+	}
+	return r.wanted, r.known(names(declared, broken))
+}
+
+func names(declared []reconciler.Declared, broken []reconciler.Broken) (out []string) {
 	for _, d := range declared {
 		out = append(out, d.Name)
 	}
-	if len(out) == 0 {
-		return "none"
+	for _, b := range broken {
+		out = append(out, b.Name)
 	}
-	return strings.Join(out, ", ")
+	return out
 }
 
 func failures(stacks []rendered) error {

@@ -1,18 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	goio "io"
 	"slices"
-	"strconv"
-	"strings"
 
-	"github.com/owenrumney/go-sarif/v2/sarif"
 	"github.com/spf13/cobra"
 
 	"github.com/plumbline-dev/plumbline/reconciler"
@@ -36,8 +30,9 @@ func scanCommand(io streams) *cobra.Command {
 Trivy's checks of Kubernetes objects and its rules for exposed secrets, by where
 images come from, by checks of the repository's own, and by its exceptions. It
 needs no cluster and no network, unless --images has it look images up, by
-scan.images of plumbline.yaml. The table shows what denies, and what an
-exception lets pass; with --all, everything.
+scan.images of plumbline.yaml. The table shows what denies (✗), what an
+exception lets pass (=), and what nobody could find out (?); with --all, also
+what only is told (·).
 
 Exit codes: 0 the gate lets all of it pass, 1 an error, 2 it denies something.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -72,29 +67,32 @@ Exit codes: 0 the gate lets all of it pass, 1 an error, 2 it denies something.`,
 // be rendered, or about the repository as a whole: then there is no verdict.
 func scanTree(ctx context.Context, io streams, repo repository, lookUp bool) ([]scan.Verdict, error) {
 	redactor := secrets.NewRedactor()
-	stacks, err := repo.render(ctx, io, redactor)
+	tree, err := repo.render(ctx, io, redactor)
 	if err != nil {
 		return nil, err
 	}
+	if err := repo.known(tree.names); err != nil {
+		return nil, err
+	}
+	verdicts, err := judge(ctx, tree, redactor, imagesIn(repo.scan, lookUp))
+	return verdicts, errors.Join(err, failures(tree.stacks))
+}
+
+// judge asks the gate about what could be rendered.
+func judge(ctx context.Context, t tree, redactor *secrets.Redactor, config reconciler.ScanConfig) ([]scan.Verdict, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	gate, err := newGate(ctx, imagesIn(repo.scan, lookUp), "")
-	if err != nil {
-		return nil, err
-	}
-	snapshot, err := repo.snapshot()
+	gate, err := newGate(ctx, config, "")
 	if err != nil {
 		return nil, err
 	}
 	requests := []scan.Request{}
-	for _, s := range stacks {
-		if s.err != nil {
-			continue
+	for _, s := range t.stacks {
+		if s.err == nil {
+			requests = append(requests, s.Scan(t.snapshot.FS, s.objects, redactor.Text))
 		}
-		requests = append(requests, s.Scan(snapshot.FS, s.objects, redactor.Text))
 	}
-	verdicts, err := scanAll(ctx, gate, requests)
-	return verdicts, errors.Join(err, failures(stacks))
+	return scanAll(ctx, gate, requests)
 }
 
 // imagesIn is how images are looked up: by default, if the configuration doesn't say; not at all, if nobody asked.
@@ -159,7 +157,8 @@ func (o scanOutput) printVerdicts(w goio.Writer, verdicts []scan.Verdict, report
 	case report:
 		return printScanReport(w, verdicts)
 	}
-	return printScan(w, verdicts, all)
+	printScan(w, verdicts, all)
+	return nil
 }
 
 // verdictView is a verdict for programs.
@@ -183,171 +182,4 @@ func verdictViews(verdicts []scan.Verdict, report bool) []verdictView {
 		views = append(views, view)
 	}
 	return views
-}
-
-func printScan(w goio.Writer, verdicts []scan.Verdict, all bool) error {
-	for i, v := range verdicts {
-		if i > 0 {
-			fmt.Fprintln(w)
-		}
-		state := "passes"
-		if v.Err() != nil {
-			state = "denied"
-		}
-		fmt.Fprintf(w, "%s: %s (%s; failOn %s)\n", v.Stack, state, v.Summary(), v.FailOn)
-		fixes := map[string]string{}
-		err := printTable(w, func(w goio.Writer) {
-			for _, f := range v.Findings {
-				if !all && !f.Denies && f.Exception == nil {
-					continue
-				}
-				mark := "  "
-				switch {
-				case f.Denies:
-					mark = "✗ "
-				case f.Exception != nil:
-					mark = "= "
-				}
-				row(w, mark+f.ID, string(f.Severity), f.Object, f.Container, strings.Join(strings.Fields(cmp.Or(f.Message, f.Title)), " "), fieldOf(f))
-				if f.Denies {
-					fixes[f.ID] = f.Fix
-				}
-			}
-		})
-		if err != nil {
-			return err
-		}
-		printFixes(w, v, fixes)
-		for _, e := range v.Exceptions {
-			fmt.Fprintf(w, "  exception %s (%s)%s: %s\n", e.ID, e.File, until(e), e.Statement)
-		}
-		for _, line := range v.Warnings {
-			fmt.Fprintf(w, "  warning: %s\n", line)
-		}
-	}
-	return nil
-}
-
-func fieldOf(f scan.Finding) string {
-	if f.Field == "" {
-		return f.File
-	}
-	return f.File + ": " + f.Field
-}
-
-func until(e scan.Exception) string {
-	if e.Expires.IsZero() {
-		return ""
-	}
-	return " until " + e.Expires.Format("2006-01-02")
-}
-
-func printFixes(w goio.Writer, v scan.Verdict, fixes map[string]string) {
-	said := map[string]bool{}
-	for _, f := range v.Denied() {
-		if said[f.ID] || fixes[f.ID] == "" {
-			continue
-		}
-		said[f.ID] = true
-		fmt.Fprintf(w, "  to do, %s: %s  %s\n", f.ID, fixes[f.ID], f.URL)
-	}
-}
-
-// printScanReport sums up, a line a stack.
-func printScanReport(w goio.Writer, verdicts []scan.Verdict) error {
-	return printTable(w, func(w goio.Writer) {
-		header := []string{"STACK", "GATE", "FAILON"}
-		for _, s := range scan.Severities() {
-			header = append(header, string(s))
-		}
-		row(w, append(header, "EXCEPTIONS")...)
-		totals, denied, exceptions := map[scan.Severity]int{}, 0, 0
-		for _, v := range verdicts {
-			counts, state := v.Counts(), "passes"
-			if v.Err() != nil {
-				state = "denied"
-				denied++
-			}
-			cells := []string{v.Stack, state, string(v.FailOn)}
-			for _, s := range scan.Severities() {
-				totals[s] += counts[s]
-				cells = append(cells, strconv.Itoa(counts[s]))
-			}
-			exceptions += len(v.Exceptions)
-			row(w, append(cells, strconv.Itoa(len(v.Exceptions)))...)
-		}
-		cells := []string{"all", fmt.Sprintf("%d denied", denied), ""}
-		for _, s := range scan.Severities() {
-			cells = append(cells, strconv.Itoa(totals[s]))
-		}
-		row(w, append(cells, strconv.Itoa(exceptions))...)
-	})
-}
-
-// printSARIF writes what forges read. An exception is a suppression there.
-func printSARIF(w goio.Writer, verdicts []scan.Verdict) error {
-	report, err := sarif.New(sarif.Version210)
-	if err != nil {
-		return err
-	}
-	run := sarif.NewRunWithInformationURI("Plumbline", "https://github.com/plumbline-dev/plumbline")
-	for _, v := range verdicts {
-		for _, f := range v.Findings {
-			rule := run.AddRule(f.ID).WithName(cmp.Or(f.Title, f.ID)).WithDescription(cmp.Or(f.Title, f.ID)).WithHelpURI(f.URL)
-			rule.WithTextHelp(cmp.Or(f.Fix, f.Title))
-			rule.WithProperties(sarif.Properties{"security-severity": securitySeverity(f.Severity), "tags": []string{string(f.Kind), string(f.Severity)}})
-			text := strings.TrimSpace(fmt.Sprintf("%s: %s", v.Stack, f.String()))
-			location := sarif.NewPhysicalLocation().WithArtifactLocation(sarif.NewSimpleArtifactLocation(cmp.Or(f.File, reconciler.StackFile))).
-				WithRegion(sarif.NewSimpleRegion(1, 1))
-			result := run.CreateResultForRule(f.ID).WithLevel(sarifLevel(f)).WithMessage(sarif.NewTextMessage(text))
-			result.AddLocation(sarif.NewLocationWithPhysicalLocation(location))
-			if f.Exception != nil {
-				result.AddSuppression(sarif.NewSuppression("external").WithJustifcation(f.Exception.Statement))
-			}
-		}
-	}
-	report.AddRun(run)
-	var raw bytes.Buffer
-	if err := report.Write(&raw); err != nil {
-		return err
-	}
-	var all any
-	if err := json.Unmarshal(raw.Bytes(), &all); err != nil {
-		return err
-	}
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(withoutNulls(all))
-}
-
-// withoutNulls leaves out what the library writes as null, which no schema of SARIF admits.
-func withoutNulls(value any) any {
-	switch value := value.(type) {
-	case map[string]any:
-		for key, child := range value {
-			if value[key] = withoutNulls(child); child == nil {
-				delete(value, key)
-			}
-		}
-	case []any:
-		for i := range value {
-			value[i] = withoutNulls(value[i])
-		}
-	}
-	return value
-}
-
-func sarifLevel(f scan.Finding) string {
-	switch {
-	case f.Denies:
-		return "error"
-	case f.Severity == scan.SeverityLow, f.Severity == scan.SeverityUnknown:
-		return "note"
-	}
-	return "warning"
-}
-
-// securitySeverity is the score by which forges order: the middle of CVSS' ranges.
-func securitySeverity(s scan.Severity) string {
-	return map[scan.Severity]string{scan.SeverityCritical: "9.5", scan.SeverityHigh: "8.0", scan.SeverityMedium: "5.5", scan.SeverityLow: "2.0"}[s]
 }

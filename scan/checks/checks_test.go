@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	embedded "github.com/aquasecurity/trivy-checks"
@@ -202,6 +203,11 @@ func TestCustomRefused(t *testing.T) {
 		"clock":           {meta + "package user.a\ndeny[x] { x := time.now_ns() }\n", "undefined function time.now_ns"},
 		"schema":          {meta + "package user.a\ndeny[x] { x := json.match_schema({}, {\"$ref\": \"http://127.0.0.1\"}) }\n", "undefined function json.match_schema"},
 		"a shift":         {meta + "package user.a\ndeny[x] { x := bits.lsh(1, 2000000000) }\n", "undefined function bits.lsh"},
+		"a template":      {meta + "package user.a\ndeny[x] { x := strings.render_template(\"{{range .a}}{{range $.a}}{{end}}{{end}}\", {\"a\": [1]}) }\n", "undefined function strings.render_template"},
+		"a graph":         {meta + "package user.a\ndeny[x] { x := graph.reachable({}, []) }\n", "undefined function graph.reachable"},
+		"networks":        {meta + "package user.a\ndeny[x] { x := net.cidr_contains_matches([], []) }\n", "undefined function net.cidr_contains_matches"},
+		"a patch":         {meta + "package user.a\ndeny[x] { x := json.patch({}, []) }\n", "undefined function json.patch"},
+		"a product":       {meta + "package user.a\ndeny[x] { x := product([1]) }\n", "undefined function product"},
 		"nested brackets": {meta + "package user.a\ndeny[x] { x := " + strings.Repeat("[y | y := ", 40) + "1" + strings.Repeat("]", 40) + " }\n", "brackets are nested 41 deep: at most 9"},
 		"no deny":         {meta + "package user.a\ndenied[x] { x := 1 }\n", "has no rule deny, so it never denies"},
 		"version 1":       {meta + "package user.a\ndeny contains x if { x := 1 }\n", "need: import rego.v1"},
@@ -235,6 +241,50 @@ func TestLoop(t *testing.T) {
 			t.Errorf("took %s", took)
 		}
 	}
+}
+
+// TestMemory runs a check that grows until something stops it.
+func TestMemory(t *testing.T) {
+	set, err := custom(t, meta+"package user.a\ndeny[x] { x := count([[i, j] | r := numbers.range(1, 100000); i := r[_]; j := r[_]]) }\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks.SetBudgets(t, set, time.Hour, 32<<20)
+	found := set.Run(t.Context(), object(t, privileged))
+	if len(found) != 1 || !errors.Is(found[0].Err, checks.ErrMemory) || found[0].Retry.IsZero() {
+		t.Fatalf("have %+v, want a check that took too much memory", found)
+	}
+}
+
+// TestTriedAgain: a check that took too long denies for a while, not for ever; it may have
+// been one object, or the machine.
+func TestTriedAgain(t *testing.T) {
+	set, err := custom(t, meta+"package user.a\ndeny[x] { input.metadata.name == \"endless\"; r := numbers.range(1, 100000); r[i]; r[j]; r[k]; i+j+k < 0; x := 1 }\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fine, endless := object(t, "{kind: Pod, metadata: {name: fine}}"), object(t, "{kind: Pod, metadata: {name: endless}}")
+	if found := set.Run(t.Context(), endless); len(found) != 1 || found[0].Retry.IsZero() {
+		t.Fatalf("have %+v, want a check that took too long, and when it is tried again", found)
+	}
+	if found := set.Run(t.Context(), fine); len(found) != 1 || !errors.Is(found[0].Err, checks.ErrBudget) {
+		t.Errorf("have %+v, want that it is not tried again at once", found)
+	}
+	set.TryAgain()
+	if found := set.Run(t.Context(), fine); len(found) != 0 {
+		t.Errorf("have %+v, want that it is tried when somebody asks for it", found)
+	}
+	again := set.Run(t.Context(), endless)[0].Retry
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(again) - time.Second)
+		if found := set.Run(t.Context(), fine); len(found) != 1 || !found[0].Retry.Equal(again) {
+			t.Errorf("a second too early: have %+v", found)
+		}
+		time.Sleep(time.Second)
+		if found := set.Run(t.Context(), fine); len(found) != 0 {
+			t.Errorf("have %+v, want that it is tried after a while", found)
+		}
+	})
 }
 
 // TestCrash has rules of one check contradict each other, which OPA can't evaluate.

@@ -13,8 +13,11 @@ import (
 	"github.com/open-policy-agent/opa/v1/rego"
 )
 
-// ErrBudget is why a check was stopped.
-var ErrBudget = errors.New("took too long")
+// Why a check was stopped.
+var (
+	ErrBudget = errors.New("took too long")
+	ErrMemory = errors.New("took too much memory")
+)
 
 // Run judges one object: plain JSON types, which are not changed. What it finds is
 // sorted. It is stopped when the context ends, and then says nothing of what is left.
@@ -65,14 +68,19 @@ func (s *Set) together(ctx context.Context, kind string, input ast.Value, fields
 	return found
 }
 
-// alone evaluates one check. One that took too long is not tried again.
+// alone evaluates one check. One that took too long is not tried again for a while.
 func (s *Set) alone(ctx context.Context, c *Check, input ast.Value, fields []string) []Found {
-	if err := c.broken(); err != nil {
-		return []Found{{Check: c, Err: err}}
+	if broken := c.broken(); broken.Err != nil {
+		return []Found{broken}
 	}
 	budget := cmp.Or(c.budget, objectBudget)
-	limited, cancel := context.WithTimeoutCause(ctx, budget, ErrBudget)
+	limited, cancel := context.WithTimeoutCause(ctx, budget, fmt.Errorf("%w: more than %s on one object", ErrBudget, budget))
 	defer cancel()
+	if c.File != "" { // a repository's own
+		var stop func()
+		limited, stop = withinMemory(limited, memoryBudget)
+		defer stop()
+	}
 	var found []Found
 	for _, rule := range c.rules {
 		query, err := rego.New(rego.Query(rule), rego.Compiler(s.compiler), rego.Store(s.store)).PrepareForEval(limited)
@@ -81,7 +89,7 @@ func (s *Set) alone(ctx context.Context, c *Check, input ast.Value, fields []str
 			results, err = evaluate(limited, query, input)
 		}
 		if err != nil {
-			return append(found, Found{Check: c, Err: c.breaks(limited, budget, err)})
+			return append(found, c.breaks(limited, err))
 		}
 		for _, r := range results {
 			for _, e := range r.Expressions {
@@ -92,21 +100,35 @@ func (s *Set) alone(ctx context.Context, c *Check, input ast.Value, fields []str
 	return found
 }
 
-func (c *Check) broken() error {
+// broken is a check that took too long lately.
+func (c *Check) broken() Found {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.failed
+	if !time.Now().Before(c.until) {
+		c.failed = nil
+	}
+	return Found{Check: c, Err: c.failed, Retry: c.until}
 }
 
 // breaks is an evaluation's error for people. A budget that was used up is remembered.
-func (c *Check) breaks(ctx context.Context, budget time.Duration, err error) error {
-	if !errors.Is(context.Cause(ctx), ErrBudget) {
-		return err
+func (c *Check) breaks(ctx context.Context, err error) Found {
+	why := context.Cause(ctx)
+	if !errors.Is(why, ErrBudget) && !errors.Is(why, ErrMemory) {
+		return Found{Check: c, Err: err}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.failed = fmt.Errorf("%w: more than %s on one object", ErrBudget, budget)
-	return c.failed
+	c.failed, c.until = why, time.Now().Add(RetryAfter)
+	return Found{Check: c, Err: c.failed, Retry: c.until}
+}
+
+// TryAgain has checks that took too long tried at once.
+func (s *Set) TryAgain() {
+	for _, c := range s.checks {
+		c.mu.Lock()
+		c.failed, c.until = nil, time.Time{}
+		c.mu.Unlock()
+	}
 }
 
 // evaluate answers a query. A panic in a builtin is an error.

@@ -35,7 +35,8 @@ type Check struct {
 	budget time.Duration
 
 	mu     sync.Mutex
-	failed error // it took too long before: it is not tried again
+	failed error     // it took too long
+	until  time.Time // and is not tried again before
 }
 
 // Found is what a check has against an object, or why it can't tell.
@@ -44,6 +45,8 @@ type Found struct {
 	Message string
 	Field   string // such as spec.template.spec.containers[0]; "": the whole object
 	Err     error  // the check could not be evaluated
+	// Retry is when it is tried again, of a check that took too long.
+	Retry time.Time
 }
 
 // Set is checks that were compiled together.
@@ -61,6 +64,9 @@ const (
 	objectBudget = 20 * time.Second
 	// CustomBudget is for one check of a repository on one object.
 	CustomBudget = time.Second
+	// RetryAfter is how long a check that took too long is not tried: it may have been the
+	// machine that was slow.
+	RetryAfter = 10 * time.Minute
 )
 
 // Builtin compiles Trivy's checks for Kubernetes objects. It takes some 150 ms.

@@ -23,6 +23,9 @@ secrets:
     auth: {appRole: {roleID: r, secretIDFile: id}}
     allow: {home-ops: [kv/home/*, database/creds/+, transit/decrypt/sops]}
     interval: 30s
+scan:
+  ignoreFile: exceptions.yaml
+  images: {database: db, dockerConfig: config.json}
 `
 
 func TestParseConfig(t *testing.T) {
@@ -41,6 +44,9 @@ func TestParseConfig(t *testing.T) {
 		"listen has a default":      c.Listen == ":8080",
 		"keys are relative to it":   c.Secrets.SOPS.AgeKeyFile == "/etc/plumbline/age.txt" && s.SOPS.PGPKeyFile == "/etc/plumbline/own.asc",
 		"logins are relative to it": c.Secrets.OpenBao.Bao(nil).Auth.AppRole.SecretIDFile == "/etc/plumbline/id",
+		"the images' database is":   c.Scan.Images.Database == "/etc/plumbline/db",
+		"their logins are":          c.Scan.Images.DockerConfig == "/etc/plumbline/config.json",
+		"the exceptions are":        c.Scan.IgnoreFile == "/etc/plumbline/exceptions.yaml",
 		"the lease has a namespace": c.Election.Namespace == "plumbline-system",
 	} {
 		if !ok {
@@ -75,6 +81,15 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"a grant for nobody", goodSource + "secrets: {openbao: {address: 'https://bao', auth: {tokenFile: a}, allow: {b: [kv/x]}}}\n", `allow: there is no source "b"`},
 		{"a grant that is no path", goodSource + "secrets: {openbao: {address: 'https://bao', auth: {tokenFile: a}, allow: {a: [kv/../x]}}}\n", "allow[a]"},
 		{"a star within a grant", goodSource + "secrets: {openbao: {address: 'https://bao', auth: {tokenFile: a}, allow: {a: ['kv/*/x']}}}\n", "allow[a]"},
+		{"what unknown images become", goodSource + "scan: {images: {onUnknown: maybe}}\n", `scan.images.onUnknown: "maybe": want allow or deny`},
+		{"a negative timeout", goodSource + "scan: {images: {timeout: -1s}}\n", "is not a duration"},
+		{"a database over HTTP", goodSource + "scan: {images: {database: 'https://x/db:2'}}\n", "want a directory, or oci://"},
+		{"a database that lacks oci", goodSource + "scan: {images: {database: 'ghcr.io/x/db:2'}}\n", "db:2 looks like a place in a registry: put oci:// before it"},
+		{"an insecure registry with a scheme", goodSource + "scan: {images: {insecure: ['http://registry.lan']}}\n", `scan.images.insecure: "http://registry.lan": want HOST or HOST:PORT`},
+		{"an insecure registry with a path", goodSource + "scan: {images: {insecure: ['registry.lan/x']}}\n", "want HOST or HOST:PORT"},
+		{"a registry that is none", goodSource + "scan: {registries: {allow: [grafana]}}\n", `"grafana" is no registry`},
+		{"a pin", goodSource + "scan: {pin: latest}\n", `scan.pin: "latest": want none, tag or digest`},
+		{"a threshold", goodSource + "scan: {floor: BAD}\n", `scan.floor: "BAD"`},
 		{"a bad prune limit", "sources:\n  - {name: a, url: 'https://x/y', defaults: {prune: {limit: half}}}\n", `prune.limit: "half"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

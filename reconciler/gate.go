@@ -202,27 +202,31 @@ type goodCandidate struct {
 	snapshot fetch.Snapshot
 }
 
-// logFindings writes one record for each finding.
-func (l *Loop) logFindings(ctx context.Context, stack, source, revision string, found []scan.Finding) {
-	for _, f := range found {
-		attrs := []any{telemetry.KeyStack, stack, telemetry.KeySource, source, telemetry.KeyRevision, revision,
-			telemetry.KeyFinding, f.ID, telemetry.KeySeverity, string(f.Severity), telemetry.KeyKindOfFinding, string(f.Kind), telemetry.KeyTitle, f.Title,
-			telemetry.KeyObject, f.Object, telemetry.KeyDenies, f.Denies}
-		for _, more := range [][2]string{{telemetry.KeyContainer, f.Container}, {telemetry.KeyFile, f.File}, {telemetry.KeyField, f.Field},
-			{telemetry.KeyImage, f.Image}, {telemetry.KeyPackage, f.Package}, {telemetry.KeyWhat, f.Message}, {telemetry.KeyFix, f.Fix}, {telemetry.KeyURL, f.URL}} {
-			if more[1] != "" {
-				attrs = append(attrs, more[0], more[1])
-			}
+// found is a finding about a stack.
+type found struct {
+	stack string
+	scan.Finding
+}
+
+// logFinding writes the record of a finding.
+func (l *Loop) logFinding(ctx context.Context, source, revision string, f found) {
+	attrs := []any{telemetry.KeyStack, f.stack, telemetry.KeySource, source, telemetry.KeyRevision, revision,
+		telemetry.KeyFinding, f.ID, telemetry.KeySeverity, string(f.Severity), telemetry.KeyKindOfFinding, string(f.Kind), telemetry.KeyTitle, f.Title,
+		telemetry.KeyObject, f.Object, telemetry.KeyDenies, f.Denies}
+	for _, more := range [][2]string{{telemetry.KeyContainer, f.Container}, {telemetry.KeyFile, f.File}, {telemetry.KeyField, f.Field},
+		{telemetry.KeyImage, f.Image}, {telemetry.KeyPackage, f.Package}, {telemetry.KeyWhat, f.Message}, {telemetry.KeyFix, f.Fix}, {telemetry.KeyURL, f.URL}} {
+		if more[1] != "" {
+			attrs = append(attrs, more[0], more[1])
 		}
-		if f.Exception != nil {
-			attrs = append(attrs, telemetry.KeyException, f.Exception.Statement)
-		}
-		if f.Denies {
-			l.Log.WarnContext(ctx, telemetry.MsgFinding, attrs...)
-			continue
-		}
-		l.Log.InfoContext(ctx, telemetry.MsgFinding, attrs...)
 	}
+	if f.Exception != nil {
+		attrs = append(attrs, telemetry.KeyException, f.Exception.Statement)
+	}
+	if f.Denies {
+		l.Log.WarnContext(ctx, telemetry.MsgFinding, attrs...)
+		return
+	}
+	l.Log.InfoContext(ctx, telemetry.MsgFinding, attrs...)
 }
 
 // warnings says which exceptions of a source's stacks don't count, or not for long.

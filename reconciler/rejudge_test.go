@@ -165,6 +165,33 @@ func TestEnds(t *testing.T) {
 	})
 }
 
+// TestRemoteIsGone: what was fetched goes on when its images are known, with or without the remote.
+func TestRemoteIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		g := newGated(t, "a")
+		defer g.stop()
+		known := make(chan struct{})
+		g.judge = func(string) scan.Verdict {
+			return scan.Verdict{Pending: []string{"image"}, Waits: []<-chan struct{}{known}}
+		}
+		g.pull(ctx, "1")
+		g.judge = func(string) scan.Verdict { return scan.Verdict{} }
+		close(known)
+		synctest.Wait()
+		g.fetch = errors.New("the remote is gone")
+		for range 2 {
+			if err := g.loop.pull(ctx, g.loop.sources["home"]); !errors.Is(err, g.fetch) {
+				t.Errorf("have %v", err)
+			}
+		}
+		if s := g.loop.stacks["home.a"]; g.reason("home.a") != "" || s.generation != 1 || g.judged["home.a"] != 2 {
+			t.Errorf("%q, generation %d, judged %d times", g.reason("home.a"), s.generation, g.judged["home.a"])
+		}
+	})
+}
+
 // TestPassesAgain: a stack that is judged again and passes is left alone.
 func TestPassesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

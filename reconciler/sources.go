@@ -64,8 +64,12 @@ func (l *Loop) pull(ctx context.Context, s *sourceState) error {
 	began, request := time.Now(), s.asked
 	l.mu.Unlock()
 	snapshot, err := l.fetch(ctx, s)
-	if err == nil && (snapshot.Commit != s.snapshot.Commit || l.again(s)) {
+	switch {
+	case err == nil && (snapshot.Commit != s.snapshot.Commit || l.again(s)):
 		ctx, err = l.advanceIn(ctx, l.Recorder.Pushed(commitOf(s, snapshot), began, time.Now()), s, snapshot)
+	case err != nil && s.advanced && l.again(s): // what is here can be judged again without the remote
+		_, failed := l.advanceIn(ctx, l.Recorder.Resumed(commitOf(s, s.snapshot)), s, s.snapshot)
+		err = errors.Join(err, failed)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -140,11 +144,20 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	for _, f := range l.arrive(ctx, s, snapshot, declared, candidates, broken, seen) {
+		l.logFinding(ctx, s.config.Name, snapshot.Commit, f) // there may be thousands: nobody waits for that
+	}
+	return nil
+}
+
+// arrive makes a new snapshot of a source the one that counts. It returns the findings
+// that nobody was told of.
+func (l *Loop) arrive(ctx context.Context, s *sourceState, snapshot fetch.Snapshot, declared []Declared, candidates []candidate, broken []Broken, seen time.Time) []found {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := s.snapshot.FS
 	s.snapshot, s.advanced = snapshot, true
-	moved := l.publish(ctx, s, candidates, broken, before, seen)
+	moved, fresh := l.publish(ctx, s, candidates, broken, before, seen)
 	if l.Only == nil {
 		l.retire(s, candidates, broken)
 	}
@@ -157,7 +170,7 @@ func (l *Loop) advance(ctx context.Context, s *sourceState, snapshot fetch.Snaps
 	}
 	s.status.Stacks = len(declared)
 	s.complaint = strings.TrimSpace(brokenFiles(broken) + "\n" + l.warnings(s.config.Name))
-	return nil
+	return fresh
 }
 
 // shownFiles bounds what is said of a source's broken files.
@@ -255,7 +268,7 @@ func inputsToBlame(err error) bool {
 }
 
 // publish makes the candidates known, and sets those in motion that changed.
-func (l *Loop) publish(ctx context.Context, source *sourceState, candidates []candidate, broken []Broken, before fs.FS, seen time.Time) (moved int) {
+func (l *Loop) publish(ctx context.Context, source *sourceState, candidates []candidate, broken []Broken, before fs.FS, seen time.Time) (moved int, fresh []found) {
 	source.broken = 0
 	good := map[string]bool{}
 	for _, c := range candidates {
@@ -268,7 +281,9 @@ func (l *Loop) publish(ctx context.Context, source *sourceState, candidates []ca
 			continue
 		}
 		if c.broken == nil {
-			l.logFindings(ctx, c.declared.Name, source.config.Name, source.snapshot.Commit, s.noteVerdict(c.verdict))
+			for _, f := range s.noteVerdict(c.verdict) {
+				fresh = append(fresh, found{c.declared.Name, f})
+			}
 			l.await(ctx, c.declared.Name, s, c.verdict)
 		}
 		if s.onlyJudged(c) {
@@ -293,7 +308,7 @@ func (l *Loop) publish(ctx context.Context, source *sourceState, candidates []ca
 			l.trigger(name, TriggerRevision)
 		}
 	}
-	return moved
+	return moved, fresh
 }
 
 // breakStack notes that the file of a stack can't be used. Until it says something

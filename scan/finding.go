@@ -201,14 +201,11 @@ type DeniedError struct{ Verdict Verdict }
 // shownFindings bounds what is said of many findings.
 const shownFindings = 10
 
-// Error names the findings that deny, the worst first.
+// Error names the findings that deny, the worst first. The first line can stand alone.
 func (e *DeniedError) Error() string {
 	denied := e.Verdict.Denied()
 	shown := denied[:min(len(denied), shownFindings)]
-	lines := []string{fmt.Sprintf("the gate denies it: %d of its findings are %s or worse", len(denied), e.Verdict.FailOn)}
-	if len(denied) == 1 {
-		lines[0] = fmt.Sprintf("the gate denies it: a finding is %s or worse", e.Verdict.FailOn)
-	}
+	lines := []string{"the gate denies it: " + idsOf(denied) + ": " + howMany(len(denied), e.Verdict.FailOn)}
 	for _, f := range shown {
 		line := cut(f.String(), 300)
 		if f.Fix != "" {
@@ -220,6 +217,33 @@ func (e *DeniedError) Error() string {
 		lines = append(lines, fmt.Sprintf("and %d more: plumbline scan lists all", more))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// idsOf names the first ids: "PLB-0002, KSV-0017, KSV-0118 and 2 more".
+func idsOf(findings []Finding) string {
+	const most = 3
+	var ids []string
+	for _, f := range findings {
+		if !slices.Contains(ids, f.ID) {
+			ids = append(ids, f.ID)
+		}
+	}
+	if more := len(ids) - most; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(ids[:most], ", "), more)
+	}
+	return strings.Join(ids, ", ")
+}
+
+func howMany(n int, threshold Severity) string {
+	switch {
+	case threshold == SeverityNone && n == 1:
+		return "plumbline.yaml fixes what a finding is against"
+	case threshold == SeverityNone:
+		return fmt.Sprintf("plumbline.yaml fixes what %d findings are against", n)
+	case n == 1:
+		return fmt.Sprintf("a finding is %s or worse", threshold)
+	}
+	return fmt.Sprintf("%d findings are %s or worse", n, threshold)
 }
 
 func cut(s string, most int) string {

@@ -130,12 +130,18 @@ func broken(id, title string, err error, fix string) Finding {
 		URL: docsURL + strings.ToLower(id), final: true}
 }
 
+// stackBudget is for the objects of a stack that were not judged before. What is left is
+// told, and denies; when the stack is judged again, it begins there.
+var stackBudget = 2 * time.Minute
+
 // objects judges each object that was not judged before, as many at once as there are cores.
 func (g *Gate) objects(ctx context.Context, r Request, set *checks.Set, own *customSet) ([]Finding, error) {
 	before := g.remembered(r.Stack)
 	now := make(map[digest][]Finding, len(r.Objects))
 	all := make([][]Finding, len(r.Objects))
 	sums := make([]digest, len(r.Objects))
+	limited, cancel := context.WithTimeoutCause(ctx, stackBudget, fmt.Errorf("%w: more than %s on the stack", checks.ErrBudget, stackBudget))
+	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, o := range r.Objects {
@@ -148,7 +154,7 @@ func (g *Gate) objects(ctx context.Context, r Request, set *checks.Set, own *cus
 			continue
 		}
 		group.Go(func() error {
-			all[i] = g.object(ctx, r, o, set, own)
+			all[i] = g.object(limited, r, o, set, own)
 			return ctx.Err()
 		})
 	}

@@ -109,6 +109,27 @@ func TestThreshold(t *testing.T) {
 	}
 }
 
+// TestDenied: the first line says all that fits a table.
+func TestDenied(t *testing.T) {
+	for name, c := range map[string]struct {
+		gate *scan.Gate
+		pod  string
+		on   scan.Severity
+		want string
+	}{
+		"one":                {shared(), pod("yy"), "", "the gate denies it: PLB-0002: a finding is CRITICAL or worse"},
+		"three":              {shared(), pod("yy"), "HIGH", "the gate denies it: PLB-0002, KSV-0014, KSV-0017 and 1 more: 4 findings are HIGH or worse"},
+		"nothing of its own": {&scan.Gate{Operator: scan.Operator{Pin: scan.PinDigest}}, pod("yy:1"), "NONE", "the gate denies it: PLB-0003: plumbline.yaml fixes what a finding is against"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := judge(t, c.gate, scan.Request{Objects: objects(t, c.pod), Policy: scan.Policy{FailOn: c.on}})
+			if first, _, _ := strings.Cut(v.Err().Error(), "\n"); first != c.want {
+				t.Errorf("have %s\nwant %s", first, c.want)
+			}
+		})
+	}
+}
+
 func ignoring(text string) fstest.MapFS {
 	return fstest.MapFS{"apps/web/.trivyignore.yaml": {Data: []byte("misconfigurations:\n" + text)}}
 }
@@ -345,6 +366,24 @@ func TestSlowMachine(t *testing.T) {
 	request.Anew = true
 	if second := judge(t, gate, request); !second.Next.After(first.Next) {
 		t.Errorf("asked for anew, it was not tried: next at %s, before %s", second.Next, first.Next)
+	}
+}
+
+// TestEndlessStack: what there was no time for denies, is judged again by itself, and nothing
+// of it is remembered.
+func TestEndlessStack(t *testing.T) {
+	gate, request := &scan.Gate{}, scan.Request{Objects: objects(t, pod("yy:1"))}
+	if err := gate.Warm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	restore := scan.SetStackBudget(time.Nanosecond)
+	v := judge(t, gate, request)
+	restore()
+	if f := find(v, "PLB-0007"); f == nil || !f.Denies || !strings.Contains(f.Message, "took too long: more than 1ns on the stack") || v.Next.IsZero() {
+		t.Errorf("have %+v, judged again at %s", f, v.Next)
+	}
+	if v := judge(t, gate, request); find(v, "PLB-0007") != nil || find(v, "KSV-0017") == nil {
+		t.Errorf("have %+v", v.Findings)
 	}
 }
 

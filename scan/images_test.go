@@ -2,6 +2,7 @@ package scan_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -122,5 +123,36 @@ func TestImageMasked(t *testing.T) {
 				t.Errorf("%s: %+v", name, f)
 			}
 		}
+	}
+}
+
+// TestImagesTold: a vulnerability is told once of each image, what is missing at every place;
+// a stack can't have the gate hold any number of images.
+func TestImagesTold(t *testing.T) {
+	bad := images.Report{Missing: "it isn't there", Vulnerabilities: []images.Vulnerability{{ID: "CVE-2026-1", Severity: "CRITICAL", Package: "openssl"}}}
+	gate := &scan.Gate{Images: known{"yy:1": bad, "yy:2": bad}}
+	v := judge(t, gate, scan.Request{Objects: objects(t, pod("yy:1"), strings.Replace(pod("yy:1"), "web", "web2", 1), strings.Replace(pod("yy:2"), "web", "web3", 1))})
+	count := map[string]int{}
+	for _, f := range v.Findings {
+		count[f.ID]++
+	}
+	if count["CVE-2026-1"] != 2 || count["PLB-0005"] != 3 {
+		t.Errorf("have %v, want the vulnerability of two images, and three places", count)
+	}
+	all := known{}
+	var pods []string
+	for i := range 501 {
+		all[fmt.Sprintf("yy:%d", i)] = images.Report{}
+		pods = append(pods, strings.Replace(pod(fmt.Sprintf("yy:%d", i)), "web", fmt.Sprintf("web%d", i), 1))
+	}
+	gate = &scan.Gate{Images: all}
+	many := func(n int) scan.Verdict {
+		return judge(t, gate, scan.Request{Objects: objects(t, append(pods[:n:n], pods[:n]...)...), File: "apps/web/stack.yaml"})
+	}
+	if f := find(many(500), "PLB-0006"); f != nil {
+		t.Errorf("500: have %+v", f)
+	}
+	if f := find(many(501), "PLB-0006"); f == nil || !f.Denies || f.File != "apps/web/stack.yaml" || !strings.Contains(f.Message, "more than 500 different images") {
+		t.Errorf("501: have %+v", f)
 	}
 }

@@ -287,6 +287,31 @@ func TestTriedAgain(t *testing.T) {
 	})
 }
 
+// TestEndless: what Trivy's own checks don't finish with is told, and the next object doesn't
+// suffer for it.
+func TestEndless(t *testing.T) {
+	set, err := checks.Builtin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	restore := checks.SetObjectBudget(time.Nanosecond)
+	found := set.Run(t.Context(), object(t, privileged))
+	restore()
+	late := slices.DeleteFunc(found, func(f checks.Found) bool { return f.Err == nil }) // some are done before they are stopped
+	for _, f := range late {
+		if !errors.Is(f.Err, checks.ErrBudget) || f.Retry.IsZero() {
+			t.Fatalf("have %+v, want a check that took too long", f)
+		}
+	}
+	if len(late) == 0 {
+		t.Error("nothing took too long")
+	}
+	found = set.Run(t.Context(), object(t, privileged))
+	if len(found) == 0 || slices.ContainsFunc(found, func(f checks.Found) bool { return f.Err != nil }) {
+		t.Errorf("the next object: have %+v", found)
+	}
+}
+
 // TestCrash has rules of one check contradict each other, which OPA can't evaluate.
 func TestCrash(t *testing.T) {
 	set, err := custom(t, meta+"package user.a\nvalue = 1 { input.kind }\nvalue = 2 { input.metadata }\ndeny[x] { value > 0; x := \"x\" }\n")

@@ -14,3 +14,10 @@ func SetBudgets(t *testing.T, s *Set, most time.Duration, bytes uint64) {
 		c.budget = most
 	}
 }
+
+// SetObjectBudget gives Trivy's checks another budget, and returns how to take it back.
+func SetObjectBudget(most time.Duration) (restore func()) {
+	before := objectBudget
+	objectBudget = most
+	return func() { objectBudget = before }
+}

@@ -53,11 +53,7 @@ func (s *Set) together(ctx context.Context, kind string, input ast.Value, fields
 	defer cancel()
 	results, err := evaluate(limited, p.query, input)
 	if err != nil || len(results) != 1 {
-		var found []Found
-		for _, c := range p.checks {
-			found = append(found, s.alone(ctx, c, input, fields)...)
-		}
-		return found
+		return s.each(ctx, p.checks, input, fields)
 	}
 	var found []Found
 	for i, c := range p.checks {
@@ -68,13 +64,28 @@ func (s *Set) together(ctx context.Context, kind string, input ast.Value, fields
 	return found
 }
 
+// each evaluates checks by themselves. What the budget doesn't suffice for is told.
+func (s *Set) each(ctx context.Context, checks []*Check, input ast.Value, fields []string) (found []Found) {
+	ctx, cancel := context.WithTimeoutCause(ctx, objectBudget, OverBudget(objectBudget))
+	defer cancel()
+	for _, c := range checks {
+		found = append(found, s.alone(ctx, c, input, fields)...)
+	}
+	return found
+}
+
+// OverBudget is the error for what took longer than that.
+func OverBudget(most time.Duration) error {
+	return fmt.Errorf("%w: more than %s on one object", ErrBudget, most)
+}
+
 // alone evaluates one check. One that took too long is not tried again for a while.
 func (s *Set) alone(ctx context.Context, c *Check, input ast.Value, fields []string) []Found {
 	if broken := c.broken(); broken.Err != nil {
 		return []Found{broken}
 	}
 	budget := cmp.Or(c.budget, objectBudget)
-	limited, cancel := context.WithTimeoutCause(ctx, budget, fmt.Errorf("%w: more than %s on one object", ErrBudget, budget))
+	limited, cancel := context.WithTimeoutCause(ctx, budget, OverBudget(budget))
 	defer cancel()
 	if c.File != "" { // a repository's own
 		var stop func()
@@ -89,7 +100,7 @@ func (s *Set) alone(ctx context.Context, c *Check, input ast.Value, fields []str
 			results, err = evaluate(limited, query, input)
 		}
 		if err != nil {
-			return append(found, c.breaks(limited, err))
+			return append(found, c.breaks(ctx, limited, err))
 		}
 		for _, r := range results {
 			for _, e := range r.Expressions {
@@ -110,16 +121,21 @@ func (c *Check) broken() Found {
 	return Found{Check: c, Err: c.failed, Retry: c.until}
 }
 
-// breaks is an evaluation's error for people. A budget that was used up is remembered.
-func (c *Check) breaks(ctx context.Context, err error) Found {
-	why := context.Cause(ctx)
+// breaks is an evaluation's error for people. That a repository's check used up what it
+// has is remembered: there may be a thousand objects more. Of Trivy's, it is the object's
+// fault, and no other's.
+func (c *Check) breaks(ctx, limited context.Context, err error) Found {
+	why := context.Cause(limited)
 	if !errors.Is(why, ErrBudget) && !errors.Is(why, ErrMemory) {
 		return Found{Check: c, Err: err}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failed, c.until = why, time.Now().Add(RetryAfter)
-	return Found{Check: c, Err: c.failed, Retry: c.until}
+	broken := Found{Check: c, Err: why, Retry: time.Now().Add(RetryAfter)}
+	if c.File != "" && ctx.Err() == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.failed, c.until = broken.Err, broken.Retry
+	}
+	return broken
 }
 
 // TryAgain has checks that took too long tried at once.

@@ -45,7 +45,7 @@ type Found struct {
 	Message string
 	Field   string // such as spec.template.spec.containers[0]; "": the whole object
 	Err     error  // the check could not be evaluated
-	// Retry is when it is tried again, of a check that took too long.
+	// Retry is when to try again what took too long.
 	Retry time.Time
 }
 
@@ -59,13 +59,15 @@ type Set struct {
 	queries map[string]*prepared // by kind, those with the same checks share one
 }
 
+// objectBudget is for all of Trivy's checks on one object, and once more for all of them
+// by themselves. The largest objects that there are take a tenth of it.
+var objectBudget = 10 * time.Second
+
 const (
-	// objectBudget is for all of Trivy's checks on one object.
-	objectBudget = 20 * time.Second
 	// CustomBudget is for one check of a repository on one object.
 	CustomBudget = time.Second
-	// RetryAfter is how long a check that took too long is not tried: it may have been the
-	// machine that was slow.
+	// RetryAfter is when something that took too long is worth another try: it may have been
+	// the machine that was slow. A repository's check is not asked before.
 	RetryAfter = 10 * time.Minute
 )
 

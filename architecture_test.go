@@ -25,7 +25,7 @@ var rooms = map[string]struct {
 	"secrets":                        {nil, "it opens what is sealed, for whoever asks: what it is opened for is none of its business"},
 	"secrets/check":                  {nil, "it looks at files without any key: what is opened, and how, is none of its business"},
 	"scan":                           {[]string{"scan/checks", "scan/images"}, "it judges objects before anything is opened or applied: what they are for, and whose they are, is none of its business"},
-	"scan/checks":                    {nil, "it judges one object by Rego: what comes of it is none of its business"},
+	"scan/checks":                    {nil, "it judges objects by Rego, a repository's in a process of its own: what comes of it is none of its business"},
 	"scan/images":                    {nil, "it finds out what images are: what comes of it is none of its business"},
 	"reconciler/fetch":               {nil, "a room on the road is a library, and rooms don't import each other"},
 	"reconciler/apply":               {nil, "a room on the road is a library, and rooms don't import each other"},
@@ -46,7 +46,7 @@ var rooms = map[string]struct {
 
 // onlyIn names packages from elsewhere that belong to one place.
 var onlyIn = map[string][]string{
-	"os/exec":                                {"lab", "cmd/plumbline-demo", "cmd/plumbline-bench"}, // the daemon never runs another program
+	"os/exec":                                {"lab", "cmd/plumbline-demo", "cmd/plumbline-bench", "scan/checks"}, // the daemon never runs another program than itself: docs/decisions/0015
 	"sigs.k8s.io/kustomize":                  {"render"},
 	"github.com/go-git/go-git":               {"reconciler/fetch"},
 	"github.com/spf13/cobra":                 {"cmd/plumbline"},

@@ -66,6 +66,9 @@ func (l *Loop) foreign(stack string) bool {
 // forget ends a stack that left Git and the cluster.
 func (l *Loop) forget(name string, s *stackState) {
 	delete(l.stacks, name)
+	if s.judging != nil {
+		s.judging()
+	}
 	l.drifts.forget(name)
 	if l.Forget != nil {
 		l.Forget(name)

@@ -54,8 +54,8 @@ type judged struct {
 // already, from before a restart, doesn't wait for what is known of its images: it goes
 // on, and is judged when that is there.
 func (c candidate) passes(s *stackState) bool {
-	if c.broken != nil {
-		return true
+	if c.broken != nil { // what was let through goes on where the files are not to blame
+		return !c.again || s.generation == 0 || s.broken != nil || s.removed
 	}
 	applied := s.generation == 0 && c.desired != "" && c.desired == s.status.Desired
 	return c.verdict.Err() == nil && (len(c.verdict.Pending) == 0 || applied)
@@ -74,9 +74,15 @@ func (s *stackState) onlyJudged(c candidate) bool {
 func (l *Loop) stop(c candidate, s *stackState, source *sourceState, before fs.FS, seen time.Time) {
 	at := &stopped{hash: c.declared.hash(), inputs: c.inputs, revision: source.snapshot.Commit, reason: reasonScanning}
 	err := c.verdict.Err()
-	if err != nil {
+	switch {
+	case c.broken != nil:
+		err = c.broken
+		at.hash, at.reason, at.message = "", c.reason, err.Error()
+		source.again = true // rendered anew when the source is looked at next
+		source.broken++
+	case err != nil:
 		at.reason, at.message = reasonDenied, err.Error()
-	} else {
+	default:
 		at.message = fmt.Sprintf("looks at %d images before anything is applied: %s", len(c.verdict.Pending), someOf(c.verdict.Pending))
 	}
 	switch {
@@ -140,7 +146,7 @@ func (s *stackState) noteVerdict(v scan.Verdict) (fresh []scan.Finding) {
 func (s *stackState) sayGated() {
 	list := &s.status.Conditions
 	switch {
-	case s.gate != nil && s.gate.reason == reasonScanning:
+	case s.gate != nil && s.gate.reason != reasonDenied:
 		setCondition(list, metav1.Condition{Type: ConditionGated, Status: metav1.ConditionUnknown, Reason: s.gate.reason, Message: short(s.gate.message, messageBytes)})
 	case s.gate != nil:
 		setCondition(list, metav1.Condition{Type: ConditionGated, Status: metav1.ConditionTrue, Reason: s.gate.reason, Message: short(s.gate.says(s), messageBytes)})

@@ -44,10 +44,8 @@ func (l *Loop) asked(name string, s *stackState) {
 		return
 	}
 	s.asked, s.askedAt = at, time.Now()
-	if s.gate != nil {
-		s.anew = true
-		l.judgeAgain(name)
-	}
+	s.anew = true
+	l.judgeAgain(name)
 	if l.Poke(s.declared.Source) != nil { // a source that is gone has nothing to look at
 		l.takeUp(name, s)
 	}

@@ -3,13 +3,17 @@ package reconciler
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plumbline-dev/plumbline/reconciler/fetch"
 	"github.com/plumbline-dev/plumbline/render"
@@ -42,7 +46,7 @@ func newGated(t *testing.T, stacks ...string) *gated {
 		Secrets: Secrets{Key: secrets.HashKey("key")}}
 	g.loop.Pipeline = &Pipeline{Render: render.Kustomize,
 		Fetch: func(context.Context, fetch.Source) (fetch.Snapshot, error) {
-			return fetch.Snapshot{Commit: strings.Repeat(g.commit, 40)[:40], FS: g.files}, g.fetch
+			return fetch.Snapshot{Commit: strings.Repeat(g.commit, 40)[:40], FS: maps.Clone(g.files)}, g.fetch
 		},
 		Scan: func(_ context.Context, r scan.Request) (scan.Verdict, error) {
 			g.mu.Lock()
@@ -212,23 +216,78 @@ func TestPassesAgain(t *testing.T) {
 	})
 }
 
-// TestNeverJudged: what could not be rendered is not what was let through before.
-func TestNeverJudged(t *testing.T) {
-	for name, between := range map[string]func(*gated){
-		"a render that fails": func(g *gated) {
+// TestDiskFails: where the files are not to blame, what was let through goes on, from its own
+// commit, and a denial after that is one like any other.
+func TestDiskFails(t *testing.T) {
+	for name, commits := range map[string][]string{"a commit later": {"2", "3"}, "when it is judged again": {"1", "1"}} {
+		t.Run(name, func(t *testing.T) {
+			g := newGated(t, "a")
+			defer g.stop()
+			g.judge = func(string) scan.Verdict { return scan.Verdict{} }
+			g.pull(t.Context(), "1")
+			s := g.loop.stacks["home.a"]
+			goesOn := func(reason string) {
+				t.Helper()
+				if g.reason("home.a") != reason || s.generation != 1 || s.broken != nil || s.gate.blocked {
+					t.Fatalf("%q, generation %d, %v", g.reason("home.a"), s.generation, s.broken)
+				}
+				if data, err := fs.ReadFile(s.tree, "a/app.yaml"); err != nil || !strings.Contains(string(data), "v: a") {
+					t.Errorf("goes on from %s (%v)", data, err)
+				}
+			}
 			g.loop.Pipeline.Render = func(context.Context, render.Request) (render.Output, error) {
 				return render.Output{}, errors.New("a disk")
 			}
-		},
+			if commits[0] != "1" {
+				g.write("a", "smuggled")
+			}
+			g.loop.judgeAgain("home.a")
+			g.pull(t.Context(), commits[0])
+			goesOn("RenderFailed")
+			if _, message, _ := g.loop.blocked("home.a", s); message != "" {
+				t.Errorf("is blocked: %s", message)
+			}
+			g.loop.Pipeline.Render = render.Kustomize
+			g.judge = func(string) scan.Verdict { return denied() }
+			g.pull(t.Context(), commits[1]) // nobody has to ask for it
+			goesOn(reasonDenied)
+			g.judge = func(string) scan.Verdict { return scan.Verdict{} }
+			g.write("a", "mended")
+			g.pull(t.Context(), "4")
+			if g.reason("home.a") != "" || s.generation != 2 || s.tree != nil {
+				t.Errorf("%q, generation %d", g.reason("home.a"), s.generation)
+			}
+		})
+	}
+}
+
+// TestByHand: who asks for a stack has it judged, also where it passed.
+func TestByHand(t *testing.T) {
+	g := newGated(t, "a")
+	defer g.stop()
+	g.judge = func(string) scan.Verdict { return scan.Verdict{} }
+	g.pull(t.Context(), "1")
+	s := g.loop.stacks["home.a"]
+	s.parent = &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"annotations": map[string]any{RequestAnnotation: "now"}}}}
+	g.loop.asked("home.a", s)
+	g.pull(t.Context(), "1")
+	if g.judged["home.a"] != 2 || s.generation != 1 {
+		t.Errorf("judged %d times, generation %d", g.judged["home.a"], s.generation)
+	}
+}
+
+// TestNeverJudged: what could not be rendered is not what was let through before.
+func TestNeverJudged(t *testing.T) {
+	for name, between := range map[string]func(*gated){
 		"a stack.yaml that can't be read": func(g *gated) {
-			g.files["a/stack.yaml"].Data = []byte("{apiVersion: plumbline.dev/v1alpha1, kind: Stack, metadata: {name: a}, spec: {kustomise: {}}}")
+			g.files["a/stack.yaml"] = &fstest.MapFile{Data: []byte("{apiVersion: plumbline.dev/v1alpha1, kind: Stack, metadata: {name: a}, spec: {kustomise: {}}}")}
 		},
 		"a stack that was taken out": func(g *gated) { delete(g.files, "a/stack.yaml") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGated(t, "a", "b")
 			defer g.stop()
-			stack := *g.files["a/stack.yaml"]
+			stack := g.files["a/stack.yaml"]
 			g.judge = func(string) scan.Verdict { return scan.Verdict{} }
 			g.pull(t.Context(), "1")
 			g.judge = func(stack string) scan.Verdict {
@@ -240,7 +299,7 @@ func TestNeverJudged(t *testing.T) {
 			g.write("a", "smuggled")
 			between(g)
 			g.pull(t.Context(), "2")
-			g.loop.Pipeline.Render, g.files["a/stack.yaml"] = render.Kustomize, &stack
+			g.files["a/stack.yaml"] = stack
 			for _, commit := range []string{"3", "4"} {
 				g.write("b", commit)
 				g.pull(t.Context(), commit)

@@ -95,6 +95,9 @@ func (l *Loop) retireStack(source *sourceState, name, unsure string) {
 		s.pushed = time.Now()
 	}
 	s.gate, s.tree = nil, nil
+	if s.judging != nil {
+		s.judging()
+	}
 	s.removed, s.broken, s.ready, s.wants, s.rendered, s.hash = true, nil, false, nil, nil, ""
 	s.declared.Source, s.unsure, s.revision = source.config.Name, unsure, source.snapshot.Commit
 	if leaves {

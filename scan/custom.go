@@ -1,77 +1,97 @@
 package scan
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
 	"regexp"
 	"slices"
 	"strconv"
-	"sync"
+	"time"
 
 	"github.com/plumbline-dev/plumbline/scan/checks"
 )
 
-// customSets bounds how many repositories' checks are kept compiled.
-const customSets = 16
-
-// customSet is the checks of a repository, compiled once for all its stacks.
-type customSet struct {
-	id   digest
-	once sync.Once
-	set  *checks.Set
-	err  error
+// ownChecks are those of a repository.
+type ownChecks struct {
+	id    digest
+	files map[string]string
 }
 
-// sets are all checks to ask.
-func (c *customSet) sets(builtin *checks.Set) []*checks.Set {
-	if c == nil || c.set == nil {
-		return []*checks.Set{builtin}
-	}
-	return []*checks.Set{builtin, c.set}
-}
-
-// ownChecks are those that the stack brings; nil: none, or none that can be used, and
+// ownOf are the checks that the stack brings; nil: none, or none that can be read, and
 // then it is a finding.
-func (g *Gate) ownChecks(r Request) (*customSet, []Finding) {
+func ownOf(r Request) (*ownChecks, []Finding) {
 	if r.Policy.Checks == "" {
 		return nil, nil
 	}
 	files, err := checks.Sources(r.FS, path.Join(r.Dir, r.Policy.Checks))
 	if err != nil {
-		return nil, []Finding{broken(idChecks, "Checks of the repository can't be read", fmt.Errorf("scan.checks: %w", err), "name a directory of Rego files")}
+		return nil, []Finding{broken(idChecks, "Checks of the repository can't be read", fmt.Errorf("scan.checks: %w", err), "name a directory of Rego files, from stack.yaml")}
 	}
-	own := g.compiled(files)
-	if own.err != nil {
-		return nil, []Finding{broken(idChecks, "Checks of the repository can't be used", own.err, "mend the check")}
-	}
-	return own, nil
-}
-
-// compiled compiles checks that were not compiled before.
-func (g *Gate) compiled(files map[string]string) *customSet {
 	sum := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		fmt.Fprintf(sum, "%q %q\n", name, files[name])
 	}
-	id := digest(sum.Sum(nil))
-	own := g.customSet(id)
-	own.once.Do(func() { own.set, own.err = checks.Custom(files) }) // nobody else waits for that
-	return own
+	return &ownChecks{digest(sum.Sum(nil)), files}, nil
 }
 
-func (g *Gate) customSet(id digest) *customSet {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if own, ok := g.custom[id]; ok {
-		return own
+// judge has a repository's checks look at objects. They don't see what was opened: what
+// they say is told, and they could say it in any other way. The finding says that they can't
+// be used.
+func (c *ownChecks) judge(ctx context.Context, r Request, objects []Object) ([][]Finding, *Finding, error) {
+	inputs := make([]map[string]any, len(objects))
+	for i, o := range objects {
+		inputs[i], _ = r.maskedIn(withoutData(o.Object)).(map[string]any)
 	}
-	if g.custom == nil || len(g.custom) >= customSets {
-		g.custom = map[digest]*customSet{}
+	answers, err := checks.Judge(ctx, c.files, inputs)
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
 	}
-	g.custom[id] = &customSet{id: id}
-	return g.custom[id]
+	if err != nil {
+		f := broken(idChecks, "Checks of the repository can't be used", err, "mend the check")
+		if errors.Is(err, checks.ErrChild) {
+			f.retry = time.Now().Add(checks.RetryAfter)
+		}
+		return nil, &f, nil
+	}
+	found := make([][]Finding, len(objects))
+	for i, of := range answers {
+		for _, f := range of {
+			found[i] = append(found[i], misconfiguration(f, inputs[i]))
+		}
+		found[i] = r.about(objects[i], found[i])
+	}
+	return found, nil, nil
+}
+
+// maskedIn is a value with everything masked in it.
+func (r Request) maskedIn(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, child := range v {
+			out[r.mask(key)] = r.maskedIn(child)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, child := range v {
+			out[i] = r.maskedIn(child)
+		}
+		return out
+	case string:
+		return r.mask(v)
+	case nil, bool:
+		return v
+	}
+	text := fmt.Sprint(value)
+	if masked := r.mask(text); masked != text {
+		return masked
+	}
+	return value
 }
 
 var containerField = regexp.MustCompile(`^(.*[cC]ontainers)\[(\d+)\]`)

@@ -101,6 +101,13 @@ func ParseExceptions(file string, data []byte) (Exceptions, error) {
 			all.entries = append(all.entries, e)
 		}
 	}
+	patterns := 0
+	for _, e := range all.entries {
+		patterns += len(e.paths)
+	}
+	if patterns > patternsMost {
+		errs = append(errs, fmt.Errorf("%s: %d paths: at most %d", file, patterns, patternsMost))
+	}
 	return all, errors.Join(errs...)
 }
 
@@ -112,9 +119,10 @@ func atLine(file string, err error) error {
 		texts = several.Errors
 	}
 	for i, text := range texts {
-		text = strings.TrimPrefix(text, "yaml: ")
+		text = strings.NewReplacer(" into []scan.ignored", ": want a list of exceptions", " into scan.plain", ": want id, paths, statement and expired_at",
+			" into scan.ignoreFile", ": want misconfigurations, secrets and vulnerabilities", " not found in type scan.ignoreFile", ": there are misconfigurations, secrets and vulnerabilities").Replace(strings.TrimPrefix(text, "yaml: "))
 		if rest, ok := strings.CutPrefix(text, "line "); ok {
-			texts[i] = file + ":" + strings.Replace(rest, " in type scan.ignoreFile", "", 1)
+			texts[i] = file + ":" + rest
 		} else {
 			texts[i] = file + ": " + text
 		}
@@ -122,11 +130,22 @@ func atLine(file string, err error) error {
 	return errors.New(strings.Join(texts, "\n"))
 }
 
-// Bounds of a pattern: each pair of braces multiplies what is tried.
+// Bounds of patterns: each pair of braces multiplies what is tried.
 const (
 	patternBytes  = 500
 	patternBraces = 3
+	patternTries  = 32
+	patternsMost  = 1000 // in a file
 )
+
+// tries is how many patterns one with braces stands for.
+func tries(pattern string) int {
+	n := 1
+	for _, group := range strings.Split(pattern, "{")[1:] {
+		n *= strings.Count(group, ",") + 1
+	}
+	return n
+}
 
 func (i ignored) entry(file string) (entry, error) {
 	e := entry{Exception: Exception{ID: i.ID, Statement: strings.TrimSpace(i.Statement), File: fmt.Sprintf("%s:%d", file, i.line)}, paths: i.Paths}
@@ -140,8 +159,8 @@ func (i ignored) entry(file string) (entry, error) {
 		}
 	}
 	for _, p := range i.Paths {
-		if len(p) > patternBytes || strings.Count(p, "{") > patternBraces {
-			return e, fmt.Errorf("paths: %s: at most %d bytes, and %d alternatives in braces", cut(p, 80), patternBytes, patternBraces)
+		if len(p) > patternBytes || strings.Count(p, "{") > patternBraces || tries(p) > patternTries {
+			return e, fmt.Errorf("paths: %s: at most %d bytes, %d braces, and %d alternatives in all", cut(p, 80), patternBytes, patternBraces, patternTries)
 		}
 		if !doublestar.ValidatePattern(p) {
 			return e, fmt.Errorf("paths: %q is not a pattern", p)

@@ -63,9 +63,8 @@ type Gate struct {
 	secretOnce sync.Once
 	secrets    secret.Scanner
 
-	mu     sync.Mutex
-	known  map[string]map[digest][]Finding // by stack, then by object
-	custom map[digest]*customSet
+	mu    sync.Mutex
+	known map[string]map[digest][]Finding // by stack, then by object
 }
 
 type digest [sha256.Size]byte
@@ -92,18 +91,18 @@ func (g *Gate) scanner() *secret.Scanner {
 
 // Scan judges a stack. The error is about the gate itself, or the context: what
 // speaks against the stack is in the Verdict. It changes no object.
-func (g *Gate) Scan(ctx context.Context, r Request) (Verdict, error) {
+func (g *Gate) Scan(ctx context.Context, r Request) (v Verdict, err error) {
+	defer func() {
+		if p := recover(); p != nil { // whatever it is that it stumbles over, it is of one stack
+			v, err = Verdict{}, fmt.Errorf("the gate crashed: %s", r.mask(cut(fmt.Sprint(p), crashBytes)))
+		}
+	}()
 	set, err := g.checks()
 	if err != nil {
 		return Verdict{}, fmt.Errorf("compile Trivy's checks: %w", err)
 	}
-	v := Verdict{Stack: r.Stack, FailOn: g.Operator.failOn(r.Policy)}
-	own, found := g.ownChecks(r)
-	if r.Anew {
-		for _, s := range own.sets(set) {
-			s.TryAgain()
-		}
-	}
+	v = Verdict{Stack: r.Stack, FailOn: g.Operator.failOn(r.Policy)}
+	own, found := ownOf(r)
 	exceptions, err := exceptionsOf(r.FS, r.Dir, r.Policy.IgnoreFile)
 	if err != nil {
 		found = append(found, broken(idExceptions, "Exceptions can't be read", err, "mend the file: until then nothing passes"))
@@ -116,9 +115,11 @@ func (g *Gate) Scan(ctx context.Context, r Request) (Verdict, error) {
 	images, pending, waits := g.lookUp(r)
 	v.Findings, v.Pending, v.Waits = append(found, images...), pending, waits
 	for i := range v.Findings {
-		if f := &v.Findings[i]; f.Object == "" {
+		f := &v.Findings[i]
+		if f.Object == "" {
 			f.File = r.File
 		}
+		r.masked(f) // what was remembered may have been opened since
 	}
 	g.decide(&v, exceptions)
 	return v, ctx.Err()
@@ -135,32 +136,29 @@ func broken(id, title string, err error, fix string) Finding {
 var stackBudget = 2 * time.Minute
 
 // objects judges each object that was not judged before, as many at once as there are cores.
-func (g *Gate) objects(ctx context.Context, r Request, set *checks.Set, own *customSet) ([]Finding, error) {
+func (g *Gate) objects(ctx context.Context, r Request, set *checks.Set, own *ownChecks) ([]Finding, error) {
 	before := g.remembered(r.Stack)
-	now := make(map[digest][]Finding, len(r.Objects))
 	all := make([][]Finding, len(r.Objects))
 	sums := make([]digest, len(r.Objects))
-	limited, cancel := context.WithTimeoutCause(ctx, stackBudget, fmt.Errorf("%w: more than %s on the stack", checks.ErrBudget, stackBudget))
-	defer cancel()
-	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
+	var fresh []int
 	for i, o := range r.Objects {
 		var err error
 		if sums[i], err = digestOf(o, own, r.Policy); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err)
 		}
-		if known, ok := before[sums[i]]; ok {
-			all[i] = known
-			continue
+		known, ok := before[sums[i]]
+		if all[i] = known; !ok {
+			fresh = append(fresh, i)
 		}
-		group.Go(func() error {
-			all[i] = g.object(limited, r, o, set, own)
-			return ctx.Err()
-		})
 	}
-	if err := group.Wait(); err != nil {
+	unusable, err := g.fresh(ctx, r, set, own, fresh, all)
+	if err != nil {
 		return nil, err
 	}
+	if unusable != nil {
+		return append(slices.Concat(all...), *unusable), nil // nothing of it is remembered
+	}
+	now := make(map[digest][]Finding, len(r.Objects))
 	for i, sum := range sums {
 		if !slices.ContainsFunc(all[i], func(f Finding) bool { return !f.retry.IsZero() }) { // it may be otherwise next time
 			now[sum] = all[i]
@@ -170,8 +168,35 @@ func (g *Gate) objects(ctx context.Context, r Request, set *checks.Set, own *cus
 	return slices.Concat(all...), nil
 }
 
+// fresh judges the objects of these numbers. The finding says that the repository's checks
+// can't be used.
+func (g *Gate) fresh(ctx context.Context, r Request, set *checks.Set, own *ownChecks, numbers []int, all [][]Finding) (unusable *Finding, err error) {
+	limited, cancel := context.WithTimeoutCause(ctx, stackBudget, fmt.Errorf("%w: more than %s on the stack", checks.ErrBudget, stackBudget))
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, i := range numbers {
+		group.Go(func() error {
+			all[i] = g.object(limited, r, r.Objects[i], set)
+			return ctx.Err()
+		})
+	}
+	if err := group.Wait(); err != nil || own == nil || len(numbers) == 0 {
+		return nil, err
+	}
+	some := make([]Object, len(numbers))
+	for n, i := range numbers {
+		some[n] = r.Objects[i]
+	}
+	found, unusable, err := own.judge(ctx, r, some)
+	for n, i := range numbers[:len(found)] {
+		all[i] = append(all[i], found[n]...)
+	}
+	return unusable, err
+}
+
 // digestOf is of all that the findings about an object depend on.
-func digestOf(o Object, own *customSet, policy Policy) (digest, error) {
+func digestOf(o Object, own *ownChecks, policy Policy) (digest, error) {
 	raw, err := json.Marshal(withoutData(o.Object))
 	if err != nil {
 		return digest{}, err
@@ -208,13 +233,23 @@ func (g *Gate) Forget(stack string) {
 	delete(g.known, stack)
 }
 
+// crashBytes bounds what is said of a crash.
+const crashBytes = 300
+
 // object judges one object.
-func (g *Gate) object(ctx context.Context, r Request, o Object, set *checks.Set, own *customSet) (found []Finding) {
-	object := withoutData(o.Object)
-	for _, s := range own.sets(set) {
-		for _, f := range s.Run(ctx, object) {
-			found = append(found, misconfiguration(f, object))
+func (g *Gate) object(ctx context.Context, r Request, o Object, set *checks.Set) (found []Finding) {
+	defer func() {
+		if p := recover(); p != nil {
+			err := fmt.Errorf("panic: %s", r.mask(cut(fmt.Sprint(p), crashBytes)))
+			found = r.about(o, []Finding{broken(idCheck, "Object can't be judged", err, "look at the object; if it is as it should be, this is a bug")})
 		}
+	}()
+	object := withoutData(o.Object)
+	if err := checks.Judgeable(object); err != nil {
+		return r.about(o, []Finding{broken(idCheck, "Object can't be judged", err, "make it smaller, or several")})
+	}
+	for _, f := range set.Run(ctx, object) {
+		found = append(found, misconfiguration(f, object))
 	}
 	leaks, err := exposed(g.scanner(), object)
 	if err != nil {
@@ -232,11 +267,15 @@ func (r Request) about(o Object, found []Finding) []Finding {
 	for i := range found {
 		f := &found[i]
 		f.Object, f.File = nameOf(o.Unstructured), o.Origin
-		for _, text := range []*string{&f.Message, &f.Container, &f.Image, &f.Field} {
-			*text = r.mask(*text)
-		}
+		r.masked(f)
 	}
 	return found
+}
+
+func (r Request) masked(f *Finding) {
+	for _, text := range []*string{&f.Message, &f.Container, &f.Image, &f.Field} {
+		*text = r.mask(*text)
+	}
 }
 
 func (r Request) mask(text string) string {

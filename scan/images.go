@@ -45,7 +45,9 @@ func (g *Gate) lookUp(r Request) (found []Finding, pending []string, waits []<-c
 			}
 			against, known := asked[ref.text]
 			if !known && len(asked) == imagesMost {
-				return []Finding{broken(idUnknown, "Too many images", fmt.Errorf("the stack has more than %d different images", imagesMost), "make several stacks of it")}, nil, nil
+				many := broken(idUnknown, "Too many images", fmt.Errorf("the stack has more than %d different images", imagesMost), "make several stacks of it")
+				many.fixed = true
+				return []Finding{many}, nil, nil
 			}
 			if !known {
 				report, wait := g.Images.Look(ref.text, r.Anew)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -114,7 +115,7 @@ func (r Registries) Validate() error {
 
 // refuses says why an image of this repository may not be used; "": it may.
 func (r Registries) refuses(repository string) string {
-	repository = canonical(repository)
+	repository = canonical(repository, true)
 	if p := matching(r.Deny, repository); p != "" {
 		return "is denied by " + p
 	}
@@ -124,15 +125,26 @@ func (r Registries) refuses(repository string) string {
 	return ""
 }
 
-// canonical names a registry in one way only.
-func canonical(repository string) string {
+// canonical names a registry in one way only. Of an image, but not of a pattern, docker.io/NAME
+// is official.
+func canonical(repository string, official bool) string {
 	host, rest, deeper := strings.Cut(repository, "/")
-	host = strings.TrimSuffix(strings.ToLower(host), ":443")
+	host = strings.ToLower(host)
+	if name, port, ok := strings.Cut(host, ":"); ok {
+		if n, err := strconv.Atoi(port); err == nil && n == 443 { // 0443 is that, too
+			host = name
+		} else if err == nil {
+			host = name + ":" + strconv.Itoa(n)
+		}
+	}
 	if slices.Contains([]string{"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}, host) {
 		host = "docker.io"
 	}
 	if !deeper {
 		return host
+	}
+	if host == "docker.io" && !strings.Contains(rest, "/") && official {
+		rest = "library/" + rest
 	}
 	return host + "/" + rest
 }
@@ -140,7 +152,7 @@ func canonical(repository string) string {
 // matching is the first pattern that matches the repository, or a directory of it.
 func matching(patterns []string, repository string) string {
 	for _, p := range patterns {
-		want := canonical(strings.TrimSuffix(p, "/"))
+		want := canonical(strings.TrimSuffix(p, "/"), false)
 		parts := strings.Split(repository, "/")
 		if depth := strings.Count(want, "/") + 1; depth <= len(parts) {
 			if ok, _ := path.Match(want, strings.Join(parts[:depth], "/")); ok {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -98,9 +99,15 @@ func planTrees(ctx context.Context, io streams, repo repository, against string)
 	if err != nil {
 		return nil, err
 	}
+	if info, err := os.Stat(against); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("--against %s: is not a directory", against)
+	}
 	have, err := other.render(ctx, io, redactor)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoStacks) { // the first stack of all has nothing before it
 		return nil, fmt.Errorf("--against: %w", err)
+	}
+	if err := failures(have.stacks); err != nil {
+		return nil, fmt.Errorf("--against %s: can't be compared with: %w", against, err)
 	}
 	if err := repo.known(slices.Concat(want.names, have.names)); err != nil {
 		return nil, err

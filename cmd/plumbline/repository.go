@@ -99,6 +99,8 @@ func (r *repository) snapshot() (fetch.Snapshot, error) {
 	return fetch.Snapshot{Ref: "working tree", Commit: "working-tree", FS: root.FS()}, nil
 }
 
+var errNoStacks = errors.New("no " + reconciler.StackFile)
+
 // rendered is a stack of the working tree with its objects, or with what is
 // wrong with it.
 type rendered struct {
@@ -148,8 +150,8 @@ func (r *repository) render(ctx context.Context, io streams, redactor *secrets.R
 		output, err := renderOpen(ctx, io, d.Render(snapshot.FS), opener.SOPS(source.Name), redactor)
 		out.stacks = append(out.stacks, rendered{d, output.Objects, redactor.Error(err)})
 	}
-	if len(out.names) == 0 {
-		return tree{}, fmt.Errorf("no %s below %s", reconciler.StackFile, filepath.Join(r.path, source.Stacks))
+	if len(out.names) == 0 && len(broken) == 0 {
+		return out, fmt.Errorf("%w below %s", errNoStacks, filepath.Join(r.path, source.Stacks))
 	}
 	return out, nil
 }
@@ -206,7 +208,9 @@ func names(declared []reconciler.Declared, broken []reconciler.Broken) (out []st
 		out = append(out, d.Name)
 	}
 	for _, b := range broken {
-		out = append(out, b.Name)
+		if b.Name != "" { // else nobody knows what it would be called
+			out = append(out, b.Name)
+		}
 	}
 	return out
 }

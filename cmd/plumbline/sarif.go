@@ -23,7 +23,10 @@ func printSARIF(w goio.Writer, verdicts []scan.Verdict) error {
 	run := sarif.NewRunWithInformationURI("Plumbline", "https://github.com/plumbline-dev/plumbline")
 	for _, v := range verdicts {
 		for _, f := range v.Findings {
-			rule := run.AddRule(f.ID).WithName(cmp.Or(f.Title, f.ID)).WithDescription(cmp.Or(f.Title, f.ID)).WithHelpURI(f.URL)
+			rule := run.AddRule(f.ID).WithName(cmp.Or(f.Title, f.ID)).WithDescription(cmp.Or(f.Title, f.ID))
+			if f.URL != "" {
+				rule.WithHelpURI(f.URL)
+			}
 			rule.WithTextHelp(cmp.Or(f.Fix, f.Title))
 			rule.WithProperties(sarif.Properties{"security-severity": securitySeverity(f.Severity), "tags": []string{string(f.Kind), string(f.Severity)}})
 			text := strings.TrimSpace(fmt.Sprintf("%s: %s", v.Stack, f.String()))

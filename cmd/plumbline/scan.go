@@ -75,7 +75,16 @@ func scanTree(ctx context.Context, io streams, repo repository, lookUp bool) ([]
 		return nil, err
 	}
 	verdicts, err := judge(ctx, tree, redactor, imagesIn(repo.scan, lookUp))
-	return verdicts, errors.Join(err, failures(tree.stacks))
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range tree.stacks {
+		if s.err != nil { // a report that left it out would look clean
+			verdicts = append(verdicts, scan.Verdict{Stack: s.Name, Findings: []scan.Finding{{Kind: scan.KindGate, ID: "RenderFailed", Severity: scan.SeverityCritical,
+				Title: "Stack can't be rendered", Message: s.err.Error(), File: s.File, Fix: "mend what it says", Denies: true}}})
+		}
+	}
+	return verdicts, failures(tree.stacks)
 }
 
 // judge asks the gate about what could be rendered.

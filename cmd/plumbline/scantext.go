@@ -17,7 +17,7 @@ func printScan(w goio.Writer, verdicts []scan.Verdict, all bool) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%s: %s (%s; failOn %s)\n", v.Stack, stateOf(v), v.Summary(), v.FailOn)
+		fmt.Fprintf(w, "%s: %s (%s)\n", cmp.Or(v.Stack, "?"), stateOf(v), strings.TrimSuffix(v.Summary()+"; failOn "+string(v.FailOn), "; failOn "))
 		for _, group := range grouped(v.Findings, all) {
 			printFinding(w, group)
 		}
@@ -96,7 +96,7 @@ func printFinding(w goio.Writer, places []scan.Finding) {
 		}
 	}
 	if mark := markOf(f); f.Fix != "" && (mark == markDenies || mark == markUnknown) {
-		fmt.Fprintf(w, "      to do: %s  %s\n", oneLine(f.Fix), f.URL)
+		fmt.Fprintf(w, "      to do: %s\n", strings.TrimSpace(oneLine(f.Fix)+"  "+f.URL))
 	}
 }
 

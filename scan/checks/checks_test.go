@@ -3,6 +3,7 @@ package checks_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -202,17 +203,14 @@ func TestCustomRefused(t *testing.T) {
 		"lookup":          {meta + "package user.a\ndeny[x] { x := net.lookup_ip_addr(\"a\") }\n", "undefined function net.lookup_ip_addr"},
 		"clock":           {meta + "package user.a\ndeny[x] { x := time.now_ns() }\n", "undefined function time.now_ns"},
 		"schema":          {meta + "package user.a\ndeny[x] { x := json.match_schema({}, {\"$ref\": \"http://127.0.0.1\"}) }\n", "undefined function json.match_schema"},
-		"a shift":         {meta + "package user.a\ndeny[x] { x := bits.lsh(1, 2000000000) }\n", "undefined function bits.lsh"},
-		"a template":      {meta + "package user.a\ndeny[x] { x := strings.render_template(\"{{range .a}}{{range $.a}}{{end}}{{end}}\", {\"a\": [1]}) }\n", "undefined function strings.render_template"},
-		"a graph":         {meta + "package user.a\ndeny[x] { x := graph.reachable({}, []) }\n", "undefined function graph.reachable"},
-		"networks":        {meta + "package user.a\ndeny[x] { x := net.cidr_contains_matches([], []) }\n", "undefined function net.cidr_contains_matches"},
-		"a patch":         {meta + "package user.a\ndeny[x] { x := json.patch({}, []) }\n", "undefined function json.patch"},
-		"a product":       {meta + "package user.a\ndeny[x] { x := product([1]) }\n", "undefined function product"},
-		"nested brackets": {meta + "package user.a\ndeny[x] { x := " + strings.Repeat("[y | y := ", 40) + "1" + strings.Repeat("]", 40) + " }\n", "brackets are nested 41 deep: at most 9"},
 		"no deny":         {meta + "package user.a\ndenied[x] { x := 1 }\n", "has no rule deny, so it never denies"},
 		"version 1":       {meta + "package user.a\ndeny contains x if { x := 1 }\n", "need: import rego.v1"},
 		"Trivy's package": {meta + "package builtin.kubernetes.KSV017\ndeny[x] { false; x := 1 }\n", `"builtin" belongs to Trivy`},
 		"Trivy's library": {meta + "package lib.kubernetes\ndeny[x] { false; x := 1 }\n", `"lib" belongs to Trivy`},
+		"a number":        {strings.Replace(meta, "#   id:", "#   minimum_trivy_version: 0.60\n#   id:", 1) + "package user.a\ndeny[x] { x := 1 }\n", "METADATA: a field holds what it can't"},
+		"a schema":        {strings.Replace(meta, "# custom:", "# schemas:\n#   - input: {type: object}\n# custom:", 1) + "package user.a\ndeny[x] { x := 1 }\n", "only schema[\"kubernetes\"] is known here"},
+		"a selector":      {strings.Replace(meta, "type: kubernetes", "type: kubernets", 1) + "package user.a\ndeny[x] { x := 1 }\n", `type: "kubernets": want kubernetes`},
+		"Trivy's id":      {strings.Replace(meta, "USR-0001", "KSV-0014", 1) + "package user.a\ndeny[x] { x := 1 }\n", "custom.id: KSV-0014: KSV… are not yours"},
 		"no metadata":     {"package user.a\ndeny[x] { x := 1 }\n", "has no METADATA comment"},
 		"no severity":     {strings.Replace(meta, "HIGH", "BAD", 1) + "package user.a\ndeny[x] { x := 1 }\n", `custom.severity: "BAD"`},
 		"no id":           {strings.Replace(meta, "#   id: USR-0001\n", "", 1) + "package user.a\ndeny[x] { x := 1 }\n", "custom.id: missing"},
@@ -243,16 +241,45 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// TestMemory runs a check that grows until something stops it.
-func TestMemory(t *testing.T) {
-	set, err := custom(t, meta+"package user.a\ndeny[x] { x := count([[i, j] | r := numbers.range(1, 100000); i := r[_]; j := r[_]]) }\n")
-	if err != nil {
-		t.Fatal(err)
+// TestHostile has checks do what can't be stopped from within: the process that judges them
+// ends, and nothing else does.
+func TestHostile(t *testing.T) {
+	double := func(name, first, form string, n int) string {
+		text := name + "0 := " + first + "; "
+		for i := range n {
+			text += fmt.Sprintf("%s%d := "+form+"; ", name, i+1, name, i, name, i)
+		}
+		return text
 	}
-	checks.SetBudgets(t, set, time.Hour, 32<<20)
-	found := set.Run(t.Context(), object(t, privileged))
-	if len(found) != 1 || !errors.Is(found[0].Err, checks.ErrMemory) || found[0].Retry.IsZero() {
-		t.Fatalf("have %+v, want a check that took too much memory", found)
+	strings13 := double("s", `"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"`, `concat("", [%s%d, %s%d])`, 13)
+	checks.SetOwnBudget(t, 3*time.Second)
+	for name, c := range map[string]struct {
+		body string
+		want error
+	}{
+		"a step without end":      {strings13 + `object.subset(split(s12, ""), array.concat(split(s11, ""), ["b"])); x := 1`, checks.ErrBudget},
+		"a type without end":      {double("a", "[1, 1]", "[%s%d, %s%d]", 40) + double("b", "[1, 1]", "[%s%d, %s%d]", 40) + "a40 == b40; x := 1", checks.ErrBudget},
+		"a value without end":     {double("a", "[1, 1]", "[%s%d, %s%d]", 40) + "x := count(a40)", nil},
+		"memory in a single step": {strings13 + `x := concat(s13, split(s13, ""))`, checks.ErrMemory},
+		"a compiler that goes on": {"x := " + strings.Repeat("count(", 2000) + "[1]" + strings.Repeat(")", 2000), checks.ErrBudget},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{"p/a.rego": meta + "package user.a\ndeny[x] { " + c.body + " }\n"}
+			found, err := checks.Judge(t.Context(), files, []map[string]any{object(t, privileged)})
+			if err == nil && len(found[0]) == 1 {
+				err = found[0][0].Err
+			} else if !errors.Is(err, checks.ErrChild) {
+				t.Errorf("have %v, want that it is tried again", err)
+			}
+			if err == nil || c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("have %v, want %v", err, c.want)
+			}
+			t.Log(err)
+		})
+	}
+	found, err := checks.Judge(t.Context(), map[string]string{"p/a.rego": meta + "package user.a\ndeny[x] { x := numbers.range(1, 5000)[_] }\n"}, []map[string]any{object(t, privileged), object(t, privileged)})
+	if err != nil || len(found) != 2 || len(found[0]) != 100 || !strings.Contains(found[1][99].Message, "more than 99 things") {
+		t.Errorf("have %d, %v", len(found), err)
 	}
 }
 
@@ -269,10 +296,6 @@ func TestTriedAgain(t *testing.T) {
 	}
 	if found := set.Run(t.Context(), fine); len(found) != 1 || !errors.Is(found[0].Err, checks.ErrBudget) {
 		t.Errorf("have %+v, want that it is not tried again at once", found)
-	}
-	set.TryAgain()
-	if found := set.Run(t.Context(), fine); len(found) != 0 {
-		t.Errorf("have %+v, want that it is tried when somebody asks for it", found)
 	}
 	again := set.Run(t.Context(), endless)[0].Retry
 	synctest.Test(t, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -46,20 +47,18 @@ func Sources(fsys fs.FS, dir string) (map[string]string, error) {
 // Custom compiles the checks of a repository, by path, with Trivy's library beside
 // them. They may do what Trivy's own may, but for what takes long in one step. Every
 // mistake is told, with file and line.
-func Custom(files map[string]string) (*Set, error) {
+func Custom(files map[string]string) (_ *Set, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: can't be compiled: %.300s", strings.Join(slices.Sorted(maps.Keys(files)), ", "), fmt.Sprint(p))
+		}
+	}()
 	modules := map[string]*ast.Module{}
 	var errs []error
-	for _, name := range slices.Sorted(keys(files)) {
-		if depth := bracketDepth(files[name]); depth > nestingMost {
-			errs = append(errs, fmt.Errorf("%s: brackets are nested %d deep: at most %d", name, depth, nestingMost))
-			continue
-		}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
 		module, err := trivy.ParseRegoModule(name, files[name])
 		if err == nil {
 			err = mayDeclare(module)
-		}
-		if err == nil {
-			err = withoutPatches(module)
 		}
 		if err == nil {
 			err = withoutSchemas(module)
@@ -80,21 +79,11 @@ func Custom(files map[string]string) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := compile(modules, list, bounded(capabilities()))
+	set, err := compile(modules, list, refused(capabilities()))
 	if err != nil {
 		return nil, customError(err)
 	}
 	return set, nil
-}
-
-func keys(files map[string]string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for name := range files {
-			if !yield(name) {
-				return
-			}
-		}
-	}
 }
 
 // mayDeclare refuses what would change Trivy's own checks, or their library.
@@ -107,23 +96,14 @@ func mayDeclare(module *ast.Module) error {
 	return nil
 }
 
-// withoutPatches refuses json.patch, which takes minutes for many operations. Trivy's
-// library needs it for one.
-func withoutPatches(module *ast.Module) (err error) {
-	ast.WalkRefs(module, func(r ast.Ref) bool {
-		if r.String() == ast.JSONPatch.Name {
-			err = fmt.Errorf("%s:%d: undefined function %s", r[0].Location.File, r[0].Location.Row, r)
-		}
-		return err != nil
-	})
-	return err
-}
-
 // withoutSchemas refuses schemas of a repository's own: Trivy has one for Kubernetes.
 func withoutSchemas(module *ast.Module) error {
 	for _, a := range module.Annotations {
 		for _, s := range a.Schemas {
-			if name, err := s.Schema.Ptr(); s.Definition != nil || err != nil || (name != "kubernetes" && name != "input") {
+			if s.Definition != nil || s.Schema == nil {
+				return fmt.Errorf("%s:%d: schemas: only schema[\"kubernetes\"] is known here", a.Location.File, a.Location.Row)
+			}
+			if name, err := s.Schema.Ptr(); err != nil || (name != "kubernetes" && name != "input") {
 				return fmt.Errorf("%s:%d: schemas: only schema[\"kubernetes\"] is known here", a.Location.File, a.Location.Row)
 			}
 		}
@@ -141,9 +121,9 @@ func customChecks(modules map[string]*ast.Module) ([]*Check, error) {
 	var list []*Check
 	var errs []error
 	for _, name := range sortedNames(modules) {
-		about, err := trivy.MetadataFromAnnotations(modules[name])
+		about, err := metadataOf(modules[name])
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			errs = append(errs, fmt.Errorf("%s: METADATA: %w", name, err))
 			continue
 		}
 		denies := slices.ContainsFunc(modules[name].Rules, denying)
@@ -156,13 +136,16 @@ func customChecks(modules map[string]*ast.Module) ([]*Check, error) {
 		if about == nil || about.Library || !denies {
 			continue
 		}
+		if err := selectable(name, about); err != nil {
+			errs = append(errs, err)
+		}
 		check := checkOf(modules[name], about)
 		if check == nil {
 			continue // for something else than Kubernetes objects
 		}
 		check.File, check.alone, check.budget, check.URL = name, true, CustomBudget, about.PrimaryURL
-		if check.ID == "N/A" || check.ID == "" {
-			errs = append(errs, fmt.Errorf("%s: custom.id: missing: exceptions and reports need one", name))
+		if err := named(check, list); err != nil {
+			errs = append(errs, err)
 		}
 		if !slices.Contains([]string{"CRITICAL", "HIGH", "MEDIUM", "LOW"}, check.Severity) {
 			errs = append(errs, fmt.Errorf("%s: custom.severity: %q: want CRITICAL, HIGH, MEDIUM or LOW", name, check.Severity))
@@ -172,50 +155,49 @@ func customChecks(modules map[string]*ast.Module) ([]*Check, error) {
 	return list, errors.Join(errs...)
 }
 
-// nestingMost bounds brackets in brackets: what the compiler does for a comprehension in a
-// comprehension grows threefold with each, and nothing interrupts it.
-const nestingMost = 9
-
-// bracketDepth is how deep brackets are nested. Those in strings count, too: they come in pairs.
-func bracketDepth(text string) (deepest int) {
-	depth := 0
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(strings.TrimSpace(line), "#") {
-			continue
+// metadataOf is what a module says of itself. Trivy's reader panics over what it doesn't expect.
+func metadataOf(module *ast.Module) (about *trivy.StaticMetadata, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a field holds what it can't, such as a number that should be quoted: %.300s", fmt.Sprint(p))
 		}
-		for _, c := range line {
-			switch c {
-			case '[', '{':
-				depth++
-				deepest = max(deepest, depth)
-			case ']', '}':
-				depth = max(depth-1, 0)
-			}
-		}
-	}
-	return deepest
+	}()
+	return trivy.MetadataFromAnnotations(module)
 }
 
-// mayCall are the builtins that a repository's checks may use, or their families: what
-// answers within moments whatever it is given, or lets itself be interrupted. What OPA
-// has besides goes online, or may take minutes in a single step.
-var mayCall = strings.Fields(`
-	and assign div eq equal gt gte lt lte minus mul neq or plus rem set_diff internal.member_2 internal.member_3
-	internal.print internal.template_string abs ceil floor round count max min sort sum all any
-	array. bits.and bits.negate bits.or bits.rsh bits.xor cast_ concat contains endswith format_int
-	indexof indexof_n lower replace split sprintf startswith substring trim trim_left trim_prefix trim_right trim_space
-	trim_suffix upper strings.any_prefix_match strings.any_suffix_match strings.count strings.replace_n strings.reverse
-	strings.split_n is_ type_name to_number intersection union object. walk numbers. regex.find_all_string_submatch_n
-	regex.find_n regex.is_valid regex.match regex.replace regex.split re_match glob. semver. units. uri. urlquery.
-	base64. base64url. hex. json.filter json.is_valid json.marshal json.marshal_with_options json.patch json.remove json.unmarshal
-	yaml. net.cidr_contains net.cidr_intersects net.cidr_overlap net.cidr_is_valid net.cidr_merge crypto.md5 crypto.sha1
-	crypto.sha256 time.parse_duration_ns time.parse_ns time.parse_rfc3339_ns result.new isManaged`)
+// selectable refuses a check that would never be asked: its author takes it for one that is.
+func selectable(file string, about *trivy.StaticMetadata) error {
+	others := []string{"cloud", "defsec", "dockerfile", "json", "yaml", "toml", "terraform-raw", "cloudformation", "azure-arm", "helm"}
+	for _, s := range about.InputOptions.Selectors {
+		if s.Type != "kubernetes" && !slices.Contains(others, s.Type) {
+			return fmt.Errorf("%s: input.selector: type: %q: want kubernetes: else it is never asked", file, s.Type)
+		}
+	}
+	return nil
+}
 
-func bounded(allowed *ast.Capabilities) *ast.Capabilities {
-	allowed.Builtins = slices.DeleteFunc(allowed.Builtins, func(b *ast.Builtin) bool {
-		return !slices.ContainsFunc(mayCall, func(name string) bool {
-			return b.Name == name || (strings.HasSuffix(name, ".") || strings.HasSuffix(name, "_")) && strings.HasPrefix(b.Name, name)
-		})
-	})
+// named refuses a check whose name doesn't tell it from others.
+func named(c *Check, others []*Check) error {
+	if c.ID == "N/A" || c.ID == "" {
+		return fmt.Errorf("%s: custom.id: missing: exceptions and reports need one", c.File)
+	}
+	for _, prefix := range []string{"PLB-", "KSV", "AVD-", "CVE-"} {
+		if strings.HasPrefix(strings.ToUpper(c.ID), prefix) {
+			return fmt.Errorf("%s: custom.id: %s: %s… are not yours: an exception for one would be for the other", c.File, c.ID, prefix)
+		}
+	}
+	for _, o := range others {
+		if o.ID == c.ID {
+			return fmt.Errorf("%s: custom.id: %s: is that of %s", c.File, c.ID, o.File)
+		}
+	}
+	return nil
+}
+
+// refused takes away what reads more than its input. What takes long, or much memory, is
+// there: whoever judges is ended.
+func refused(allowed *ast.Capabilities) *ast.Capabilities {
+	names := []string{ast.JSONMatchSchema.Name, ast.JSONSchemaVerify.Name} // a schema may lead anywhere
+	allowed.Builtins = slices.DeleteFunc(allowed.Builtins, func(b *ast.Builtin) bool { return slices.Contains(names, b.Name) })
 	return allowed
 }

@@ -22,6 +22,40 @@ func inputOf(object map[string]any) (ast.Value, []string, error) {
 
 type numbering struct{ fields []string }
 
+// pathBytes bounds the paths of all fields of an object together: long keys, nested deep, with
+// much below them come to more than any memory holds.
+const pathBytes = 32 << 20
+
+// Judgeable refuses an object that would take too much memory to judge.
+func Judgeable(object map[string]any) error {
+	sum := 0
+	return measure(object, 0, 0, &sum)
+}
+
+func measure(v any, path, depth int, sum *int) error {
+	if depth > nesting {
+		return fmt.Errorf("nested more than %d deep", nesting)
+	}
+	if *sum += path; *sum > pathBytes {
+		return fmt.Errorf("the paths of its fields come to more than %d MiB", pathBytes>>20)
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for key, child := range v {
+			if err := measure(child, path+len(key)+1, depth+1, sum); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for _, child := range v {
+			if err := measure(child, path+4, depth+1, sum); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (n *numbering) value(v any, field string, depth int) (ast.Value, error) {
 	if depth > nesting {
 		return nil, fmt.Errorf("%.200s: nested more than %d deep", field, nesting)

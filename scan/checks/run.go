@@ -87,11 +87,6 @@ func (s *Set) alone(ctx context.Context, c *Check, input ast.Value, fields []str
 	budget := cmp.Or(c.budget, objectBudget)
 	limited, cancel := context.WithTimeoutCause(ctx, budget, OverBudget(budget))
 	defer cancel()
-	if c.File != "" { // a repository's own
-		var stop func()
-		limited, stop = withinMemory(limited, memoryBudget)
-		defer stop()
-	}
 	var found []Found
 	for _, rule := range c.rules {
 		query, err := rego.New(rego.Query(rule), rego.Compiler(s.compiler), rego.Store(s.store)).PrepareForEval(limited)
@@ -126,7 +121,7 @@ func (c *Check) broken() Found {
 // fault, and no other's.
 func (c *Check) breaks(ctx, limited context.Context, err error) Found {
 	why := context.Cause(limited)
-	if !errors.Is(why, ErrBudget) && !errors.Is(why, ErrMemory) {
+	if !errors.Is(why, ErrBudget) {
 		return Found{Check: c, Err: err}
 	}
 	broken := Found{Check: c, Err: why, Retry: time.Now().Add(RetryAfter)}
@@ -136,15 +131,6 @@ func (c *Check) breaks(ctx, limited context.Context, err error) Found {
 		c.failed, c.until = broken.Err, broken.Retry
 	}
 	return broken
-}
-
-// TryAgain has checks that took too long tried at once.
-func (s *Set) TryAgain() {
-	for _, c := range s.checks {
-		c.mu.Lock()
-		c.failed, c.until = nil, time.Time{}
-		c.mu.Unlock()
-	}
 }
 
 // evaluate answers a query. A panic in a builtin is an error.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"regexp"
@@ -27,15 +28,27 @@ func ownOf(r Request) (*ownChecks, []Finding) {
 	if r.Policy.Checks == "" {
 		return nil, nil
 	}
-	files, err := checks.Sources(r.FS, path.Join(r.Dir, r.Policy.Checks))
+	dir := path.Join(r.Dir, r.Policy.Checks)
+	files, err := checks.Sources(r.FS, dir)
 	if err != nil {
-		return nil, []Finding{broken(idChecks, "Checks of the repository can't be read", fmt.Errorf("scan.checks: %w", err), "name a directory of Rego files, from stack.yaml")}
+		return nil, []Finding{broken(idChecks, "Checks of the repository can't be read", fmt.Errorf("scan.checks: %w", plain(dir, err)), "name a directory of Rego files, from stack.yaml")}
 	}
 	sum := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		fmt.Fprintf(sum, "%q %q\n", name, files[name])
 	}
 	return &ownChecks{digest(sum.Sum(nil)), files}, nil
+}
+
+// plain says of a file in a repository what people understand.
+func plain(name string, err error) error {
+	switch {
+	case !fs.ValidPath(name):
+		return fmt.Errorf("%s leaves the repository", name)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is not there", name)
+	}
+	return err
 }
 
 // judge has a repository's checks look at objects. They don't see what was opened: what

@@ -195,7 +195,7 @@ func exceptionsOf(fsys fs.FS, dir, named string) (Exceptions, error) {
 			continue
 		}
 		if err != nil {
-			return Exceptions{}, fmt.Errorf("read the exceptions: %w", err)
+			return Exceptions{}, fmt.Errorf("read the exceptions: %w", plain(file, err))
 		}
 		some, err := ParseExceptions(file, data)
 		if err != nil {

@@ -354,8 +354,11 @@ func TestOwnChecks(t *testing.T) {
 			}
 		})
 	}
-	if v := judge(t, shared(), scan.Request{Objects: objects(t, pod("yy:1")), Policy: scan.Policy{Checks: "gone"}}); find(v, "PLB-0009") == nil {
-		t.Error("a directory that is not there passes")
+	for dir, want := range map[string]string{"gone": "apps/web/gone is not there", "../../../up": "../up leaves the repository"} {
+		v := judge(t, shared(), scan.Request{Objects: objects(t, pod("yy:1")), Policy: scan.Policy{Checks: dir}})
+		if f := find(v, "PLB-0009"); f == nil || !strings.Contains(f.Message, want) {
+			t.Errorf("%s: have %+v", dir, f)
+		}
 	}
 }
 
@@ -431,11 +434,15 @@ func TestTooLarge(t *testing.T) {
 
 // TestManyFindings: the report has all, what is said is bounded.
 func TestManyFindings(t *testing.T) {
-	containers := []string{}
-	for i := range 700 {
-		containers = append(containers, fmt.Sprintf("{name: c%d, image: 'yy'}", i))
+	pods := []string{}
+	for i := range 14 {
+		containers := []string{}
+		for n := range 50 {
+			containers = append(containers, fmt.Sprintf("{name: c%d, image: 'yy'}", n))
+		}
+		pods = append(pods, fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {name: many%d, namespace: o11y}, spec: {containers: [%s]}}", i, strings.Join(containers, ", ")))
 	}
-	v := judge(t, shared(), scan.Request{Objects: objects(t, "{apiVersion: v1, kind: Pod, metadata: {name: many, namespace: o11y}, spec: {containers: ["+strings.Join(containers, ", ")+"]}}"), Policy: scan.Policy{FailOn: scan.SeverityLow}})
+	v := judge(t, shared(), scan.Request{Objects: objects(t, pods...), Policy: scan.Policy{FailOn: scan.SeverityLow}})
 	if len(v.Findings) < 10_000 {
 		t.Fatalf("%d findings", len(v.Findings))
 	}

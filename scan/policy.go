@@ -104,7 +104,7 @@ func (o Operator) pin(p Policy) (pin Pin, fixed bool) {
 func (r Registries) Validate() error {
 	for _, p := range slices.Concat(r.Allow, r.Deny) {
 		if host, _, _ := strings.Cut(p, "/"); !strings.ContainsAny(host, ".:*?[") && host != "localhost" {
-			return fmt.Errorf("%q: %q is no registry: want REGISTRY or REGISTRY/PATH, such as docker.io/library/%s", p, host, p)
+			return fmt.Errorf("%q: %q is no registry: want REGISTRY or REGISTRY/PATH, such as docker.io/%s", p, host, p)
 		}
 		if _, err := path.Match(p, ""); err != nil || p == "" || strings.Contains(p, "://") || strings.ContainsAny(p, " \t\n") {
 			return fmt.Errorf("%q: want REGISTRY or REGISTRY/PATH, such as ghcr.io/me or *.example.org", p)

@@ -25,15 +25,15 @@ const childName = "plumbline-checks"
 
 // Bounds of a child.
 const (
-	childBytes    = 256 << 20 // of memory
-	childCPU      = 60        // seconds, should whoever started it be gone
+	childBytes    = raceFactor * 384 << 20 // of memory
+	childCPU      = 60                     // seconds, should whoever started it be gone
 	answerBytes   = 64 << 20
 	messageBytes  = 2000
 	foundPerCheck = 100 // on one object
 )
 
 // ownBudget is for all of a repository's checks on all objects of a stack.
-var ownBudget = 10 * time.Second
+var ownBudget = raceFactor * 10 * time.Second
 
 // children bounds how many there are at a time.
 var children = make(chan struct{}, 1)
@@ -145,7 +145,7 @@ func ask(ctx context.Context, text []byte) ([]answer, error) {
 	switch {
 	case late:
 		return answers, fmt.Errorf("%w: all checks of the repository have %s for a stack", ErrBudget, ownBudget)
-	case strings.Contains(complaint.String(), "out of memory") || strings.Contains(complaint.String(), "cannot allocate"):
+	case strings.Contains(complaint.String(), "out of memory") || strings.Contains(complaint.String(), "to allocate"):
 		return answers, fmt.Errorf("%w: all checks of the repository have %d MiB", ErrMemory, childBytes>>20)
 	}
 	first, _, _ := strings.Cut(complaint.String(), "\n")

@@ -61,7 +61,7 @@ type Set struct {
 
 // objectBudget is for all of Trivy's checks on one object, and once more for all of them
 // by themselves. The largest objects that there are take a tenth of it.
-var objectBudget = 10 * time.Second
+var objectBudget = raceFactor * 10 * time.Second
 
 const (
 	// CustomBudget is for one check of a repository on one object.

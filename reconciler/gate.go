@@ -70,20 +70,28 @@ func (s *stackState) onlyJudged(c candidate) bool {
 	return true
 }
 
-// stop leaves a stack with what it has.
-func (l *Loop) stop(c candidate, s *stackState, source *sourceState, before fs.FS, seen time.Time) {
-	at := &stopped{hash: c.declared.hash(), inputs: c.inputs, revision: source.snapshot.Commit, reason: reasonScanning}
+// stopped is why a candidate doesn't pass.
+func (c candidate) stopped(commit string) (*stopped, error) {
+	at := &stopped{hash: c.declared.hash(), inputs: c.inputs, revision: commit, reason: reasonScanning}
 	err := c.verdict.Err()
 	switch {
 	case c.broken != nil:
 		err = c.broken
 		at.hash, at.reason, at.message = "", c.reason, err.Error()
-		source.again = true // rendered anew when the source is looked at next
-		source.broken++
 	case err != nil:
 		at.reason, at.message = reasonDenied, err.Error()
 	default:
 		at.message = fmt.Sprintf("looks at %d images before anything is applied: %s", len(c.verdict.Pending), someOf(c.verdict.Pending))
+	}
+	return at, err
+}
+
+// stop leaves a stack with what it has.
+func (l *Loop) stop(c candidate, s *stackState, source *sourceState, before fs.FS, seen time.Time) {
+	at, err := c.stopped(source.snapshot.Commit)
+	if c.broken != nil {
+		source.again = true // rendered anew when the source is looked at next
+		source.broken++
 	}
 	switch {
 	case s.generation > 0 && s.tree == nil && (s.broken != nil || s.removed || (s.gate != nil && s.gate.blocked)):

@@ -66,7 +66,7 @@ func (c *ownChecks) judge(ctx context.Context, r Request, objects []Object) ([][
 	if err != nil {
 		f := broken(idChecks, "Checks of the repository can't be used", err, "mend the check")
 		if errors.Is(err, checks.ErrChild) {
-			f.retry = time.Now().Add(checks.RetryAfter)
+			f.retry = time.Now().Add(retryAfter)
 		}
 		return nil, &f, nil
 	}

@@ -36,7 +36,7 @@ type Request struct {
 	File    string // the stack's: what is about the stack as a whole is told of it
 	Dir     string // which is there
 	Policy  Policy
-	Anew    bool                // what was missing or unknown, or took too long, is looked at anew
+	Anew    bool                // images that were missing, or unknown, are looked up anew
 	Mask    func(string) string // takes out of a text what was opened; nil: nothing was
 }
 
@@ -130,6 +130,9 @@ func broken(id, title string, err error, fix string) Finding {
 	return Finding{Kind: KindGate, ID: id, Severity: SeverityCritical, Title: title, Message: cut(err.Error(), 2000), Fix: fix,
 		URL: docsURL + strings.ToLower(id), final: true}
 }
+
+// retryAfter is when what took too long is worth another try.
+const retryAfter = 10 * time.Minute
 
 // stackBudget is for the objects of a stack that were not judged before. What is left is
 // told, and denies; when the stack is judged again, it begins there.
@@ -297,7 +300,9 @@ func nameOf(o *unstructured.Unstructured) string {
 func misconfiguration(f checks.Found, object map[string]any) Finding {
 	if f.Err != nil {
 		b := broken(idCheck, "Check can't be evaluated", fmt.Errorf("%s: %w", strings.TrimSpace(f.ID+" "+f.File), f.Err), "mend the check, or what in the object it stumbles over")
-		b.retry = f.Retry
+		if f.Again {
+			b.retry = time.Now().Add(retryAfter)
+		}
 		return b
 	}
 	if object["kind"] == "ConfigMap" && f.File == "" { // Trivy's own quote what they find there

@@ -130,11 +130,12 @@ func (r Registries) refuses(repository string) string {
 func canonical(repository string, official bool) string {
 	host, rest, deeper := strings.Cut(repository, "/")
 	host = strings.ToLower(host)
-	if name, port, ok := strings.Cut(host, ":"); ok {
-		if n, err := strconv.Atoi(port); err == nil && n == 443 { // 0443 is that, too
-			host = name
-		} else if err == nil {
-			host = name + ":" + strconv.Itoa(n)
+	if colon := strings.LastIndexByte(host, ':'); colon >= 0 {
+		switch port, err := strconv.Atoi(host[colon+1:]); {
+		case err == nil && port == 443: // 0443 is that, too
+			host = host[:colon]
+		case err == nil:
+			host = host[:colon+1] + strconv.Itoa(port)
 		}
 	}
 	if slices.Contains([]string{"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}, host) {

@@ -17,7 +17,11 @@ func printScan(w goio.Writer, verdicts []scan.Verdict, all bool) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%s: %s (%s)\n", cmp.Or(v.Stack, "?"), stateOf(v), strings.TrimSuffix(v.Summary()+"; failOn "+string(v.FailOn), "; failOn "))
+		threshold := ""
+		if v.FailOn != "" { // of what could be judged
+			threshold = "; failOn " + string(v.FailOn)
+		}
+		fmt.Fprintf(w, "%s: %s (%s%s)\n", cmp.Or(v.Stack, "?"), stateOf(v), v.Summary(), threshold)
 		for _, group := range grouped(v.Findings, all) {
 			printFinding(w, group)
 		}

@@ -53,8 +53,9 @@ type answer struct {
 }
 
 type told struct {
-	ID, Severity, Title, Fix, URL, File, Message, Field, Err string `json:",omitempty"`
-	Aliases                                                  []string
+	ID, Severity, Title, Fix, URL, File, Message, Field, Err string   `json:",omitempty"`
+	Aliases                                                  []string `json:",omitempty"`
+	Again                                                    bool     `json:",omitempty"`
 }
 
 // Judge has the checks of a repository look at objects. What they find is by object. Objects for
@@ -97,13 +98,13 @@ func foundBy(answers []answer, objects int, failed error) [][]Found {
 	out := make([][]Found, objects)
 	for i := range out {
 		if i >= len(answers) {
-			out[i] = []Found{{Check: &Check{ID: "all"}, Err: failed, Retry: time.Now().Add(RetryAfter)}}
+			out[i] = []Found{{Check: &Check{ID: "all"}, Err: failed, Again: true}}
 			continue
 		}
 		for _, t := range answers[i].Found {
-			f := Found{Check: &Check{ID: t.ID, Aliases: t.Aliases, Severity: t.Severity, Title: t.Title, Fix: t.Fix, URL: t.URL, File: t.File}, Message: t.Message, Field: t.Field}
+			f := Found{Check: &Check{ID: t.ID, Aliases: t.Aliases, Severity: t.Severity, Title: t.Title, Fix: t.Fix, URL: t.URL, File: t.File}, Message: t.Message, Field: t.Field, Again: t.Again}
 			if t.Err != "" {
-				f.Err, f.Retry = errors.New(t.Err), time.Now().Add(RetryAfter)
+				f.Err = errors.New(t.Err)
 			}
 			out[i] = append(out[i], f)
 		}
@@ -211,7 +212,7 @@ func judge(in io.Reader, out io.Writer) {
 func tellable(found []Found) (out []told) {
 	count := map[string]int{}
 	for _, f := range found {
-		t := told{ID: f.ID, Aliases: f.Aliases, Severity: f.Severity, Title: f.Title, Fix: f.Fix, URL: f.URL, File: f.File, Message: cut(f.Message), Field: cut(f.Field)}
+		t := told{ID: f.ID, Aliases: f.Aliases, Severity: f.Severity, Title: f.Title, Fix: f.Fix, URL: f.URL, File: f.File, Message: cut(f.Message), Field: cut(f.Field), Again: f.Again}
 		if f.Err != nil {
 			t.Err = cut(f.Err.Error())
 		}

@@ -66,7 +66,7 @@ func (s *Set) together(ctx context.Context, kind string, input ast.Value, fields
 
 // each evaluates checks by themselves. What the budget doesn't suffice for is told.
 func (s *Set) each(ctx context.Context, checks []*Check, input ast.Value, fields []string) (found []Found) {
-	ctx, cancel := context.WithTimeoutCause(ctx, objectBudget, OverBudget(objectBudget))
+	ctx, cancel := context.WithTimeoutCause(ctx, objectBudget, overBudget(objectBudget))
 	defer cancel()
 	for _, c := range checks {
 		found = append(found, s.alone(ctx, c, input, fields)...)
@@ -74,18 +74,17 @@ func (s *Set) each(ctx context.Context, checks []*Check, input ast.Value, fields
 	return found
 }
 
-// OverBudget is the error for what took longer than that.
-func OverBudget(most time.Duration) error {
+func overBudget(most time.Duration) error {
 	return fmt.Errorf("%w: more than %s on one object", ErrBudget, most)
 }
 
-// alone evaluates one check. One that took too long is not tried again for a while.
+// alone evaluates one check. A repository's that took too long is not asked again.
 func (s *Set) alone(ctx context.Context, c *Check, input ast.Value, fields []string) []Found {
-	if broken := c.broken(); broken.Err != nil {
-		return []Found{broken}
+	if err := c.broken(); err != nil {
+		return []Found{{Check: c, Err: err, Again: true}}
 	}
 	budget := cmp.Or(c.budget, objectBudget)
-	limited, cancel := context.WithTimeoutCause(ctx, budget, OverBudget(budget))
+	limited, cancel := context.WithTimeoutCause(ctx, budget, overBudget(budget))
 	defer cancel()
 	var found []Found
 	for _, rule := range c.rules {
@@ -106,14 +105,10 @@ func (s *Set) alone(ctx context.Context, c *Check, input ast.Value, fields []str
 	return found
 }
 
-// broken is a check that took too long lately.
-func (c *Check) broken() Found {
+func (c *Check) broken() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !time.Now().Before(c.until) {
-		c.failed = nil
-	}
-	return Found{Check: c, Err: c.failed, Retry: c.until}
+	return c.failed
 }
 
 // breaks is an evaluation's error for people. That a repository's check used up what it
@@ -124,13 +119,12 @@ func (c *Check) breaks(ctx, limited context.Context, err error) Found {
 	if !errors.Is(why, ErrBudget) {
 		return Found{Check: c, Err: err}
 	}
-	broken := Found{Check: c, Err: why, Retry: time.Now().Add(RetryAfter)}
 	if c.File != "" && ctx.Err() == nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.failed, c.until = broken.Err, broken.Retry
+		c.failed = fmt.Errorf("not asked: on an object before, it %w", why)
 	}
-	return broken
+	return Found{Check: c, Err: why, Again: true}
 }
 
 // evaluate answers a query. A panic in a builtin is an error.

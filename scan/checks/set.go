@@ -35,8 +35,7 @@ type Check struct {
 	budget time.Duration
 
 	mu     sync.Mutex
-	failed error     // it took too long
-	until  time.Time // and is not tried again before
+	failed error // it took too long: it is not asked again
 }
 
 // Found is what a check has against an object, or why it can't tell.
@@ -45,8 +44,9 @@ type Found struct {
 	Message string
 	Field   string // such as spec.template.spec.containers[0]; "": the whole object
 	Err     error  // the check could not be evaluated
-	// Retry is when to try again what took too long.
-	Retry time.Time
+	// Again is true where another try may end otherwise: it took too long, and it may have
+	// been the machine that was slow.
+	Again bool
 }
 
 // Set is checks that were compiled together.
@@ -63,13 +63,8 @@ type Set struct {
 // by themselves. The largest objects that there are take a tenth of it.
 var objectBudget = raceFactor * 10 * time.Second
 
-const (
-	// CustomBudget is for one check of a repository on one object.
-	CustomBudget = time.Second
-	// RetryAfter is when something that took too long is worth another try: it may have been
-	// the machine that was slow. A repository's check is not asked before.
-	RetryAfter = 10 * time.Minute
-)
+// CustomBudget is for one check of a repository on one object.
+const CustomBudget = time.Second
 
 // Builtin compiles Trivy's checks for Kubernetes objects. It takes some 150 ms.
 func Builtin() (*Set, error) {

@@ -52,7 +52,10 @@ func TestDashboardsHaveData(t *testing.T) {
 // everythingHappens drives a daemon through all that dashboards show.
 func (s *scenario) everythingHappens(t *testing.T) {
 	t.Helper()
+	nobody := fmt.Sprintf("127.0.0.1:%d", freePort(t)) // a registry that can't be reached: its images are UNKNOWN
+	s.scan = map[string]any{"images": map[string]any{"insecure": []string{nobody}}}
 	image := func(name, image string) string {
+		image = nobody + "/" + image
 		return "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: " + name + "}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: " + name + "}}\n" +
 			"  template: {metadata: {labels: {app: " + name + "}}, spec: {containers: [{name: web, image: \"" + image + "\"}]}}\n"
 	}
